@@ -1,0 +1,38 @@
+"""Where in the spectrum of the empirical neural tangent kernel is a network learning right now?
+
+The public surface. Names resolve on first use, so that importing the package costs nothing beyond Python itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spectral_reach.decomposition.decompose import decompose as decompose
+    from spectral_reach.decomposition.result import Decomposition as Decomposition
+    from spectral_reach.decomposition.result import RawDecomposition as RawDecomposition
+    from spectral_reach.tracking.schedule import log_windows as log_windows
+    from spectral_reach.tracking.tracker import Tracker as Tracker
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "decompose": "spectral_reach.decomposition.decompose",
+    "Decomposition": "spectral_reach.decomposition.result",
+    "RawDecomposition": "spectral_reach.decomposition.result",
+    "Tracker": "spectral_reach.tracking.tracker",
+    "log_windows": "spectral_reach.tracking.schedule",
+}
+
+__all__ = ["Decomposition", "RawDecomposition", "Tracker", "__version__", "decompose", "log_windows"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'spectral_reach' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

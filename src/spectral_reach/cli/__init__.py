@@ -1,0 +1,1 @@
+"""The command spectral-reach, one file a command."""

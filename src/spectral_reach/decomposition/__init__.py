@@ -1,0 +1,1 @@
+"""Room 4: the loss, network and position components."""

@@ -1,0 +1,130 @@
+"""The result of one measurement: the loss, network and position components of the linearised loss change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawDecomposition:
+    """The components before normalisation: they grow or shrink with the number of samples N.
+
+    ``chi_loss = ||u||^2``, ``chi_net = Tr(J J^T)``; ``chi_pos`` and ``delta_loss`` are the same in both conventions.
+    """
+
+    chi_loss: float
+    chi_net: float
+    chi_net_stderr: float
+    chi_pos: float
+    delta_loss: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decomposition:
+    """``delta_loss = chi_loss * chi_net * chi_pos``: the linearised loss change of a gradient step, taken apart.
+
+    With N samples, u = dL/df and the empirical neural tangent kernel Theta = J J^T, the stored values are normalised
+    so that they do not depend on N: ``chi_loss = N ||u||^2`` and ``chi_net = Tr(Theta) / N``. ``raw`` undoes that.
+    For two batches (``against``) A makes the step and B feels it: ``delta_loss = <g_A, g_B>``, ``chi_loss`` and
+    ``chi_net`` are geometric means and ``chi_pos`` lies in [-1, 1]. A value that is not defined is NaN, and
+    ``undefined`` says why. Source: arXiv 2605.31244; noise correction: a U-statistic over units (docs/theory.md).
+
+    Attributes:
+        loss: mean loss per sample; of the batch that feels the step when there are two.
+        chi_loss: mean squared per-sample loss gradient, N ||u||^2.
+        chi_net: mean kernel diagonal per sample, summed over the K outputs, Tr(Theta) / N.
+        chi_pos: spectral position, the mean normalised kernel eigenvalue under the loss gradient, of this batch.
+        delta_loss: ||dL/dtheta||^2 of this batch: the loss falls by eta * delta_loss in a gradient step of size eta.
+        chi_net_stderr: standard error of ``chi_net`` from its estimator; 0 where the trace is exact.
+        chi_pos_stderr: the same error carried over to ``chi_pos`` (delta method).
+        delta_loss_unbiased: estimate of ||dL/dtheta||^2 of the whole population, free of mini-batch noise.
+        delta_loss_unbiased_stderr: its standard error over draws of the batch.
+        chi_pos_unbiased: ``delta_loss_unbiased / (chi_loss * chi_net)``: the position to compare across batch sizes.
+        chi_pos_unbiased_stderr: its standard error over draws of the batch (and over probes).
+        gradient_noise_scale: tr(Sigma) / ||G||^2 in units (McCandlish et al. 2018).
+        n_samples: N, rows that carry a label, in the batch (in batch A of two).
+        n_samples_against: N of batch B; None with one batch.
+        n_units: independent examples (sequences, images) that hold at least one sample (in batch A of two).
+        n_outputs: K, outputs per sample.
+        probes: random probes behind ``chi_net``; 0 for an exact trace.
+        estimator: which estimator of chi_net was used.
+        undefined: for each NaN field, the reason.
+    """
+
+    loss: float
+    chi_loss: float
+    chi_net: float
+    chi_pos: float
+    delta_loss: float
+    chi_net_stderr: float
+    chi_pos_stderr: float
+    delta_loss_unbiased: float
+    delta_loss_unbiased_stderr: float
+    chi_pos_unbiased: float
+    chi_pos_unbiased_stderr: float
+    gradient_noise_scale: float
+    n_samples: int
+    n_samples_against: int | None
+    n_units: int
+    n_outputs: int
+    probes: int
+    estimator: str
+    undefined: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        nan = {f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and math.isnan(v)}
+        assert nan == set(self.undefined), f"NaN fields {sorted(nan)} and reasons {sorted(self.undefined)} differ"
+        object.__setattr__(self, "undefined", MappingProxyType(dict(self.undefined)))
+
+    @property
+    def raw(self) -> RawDecomposition:
+        """The unnormalised components (with two batches N is sqrt(N_A N_B))."""
+        other = self.n_samples if self.n_samples_against is None else self.n_samples_against
+        n = math.sqrt(self.n_samples * other)
+        return RawDecomposition(
+            chi_loss=self.chi_loss / n,
+            chi_net=self.chi_net * n,
+            chi_net_stderr=self.chi_net_stderr * n,
+            chi_pos=self.chi_pos,
+            delta_loss=self.delta_loss,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by name, in order; ``undefined`` as a plain dict."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["undefined"] = dict(self.undefined)
+        return values
+
+    def __str__(self) -> str:
+        def line(name: str, stderr: str | None = None) -> str:
+            value = getattr(self, name)
+            text = f"  {name:<21}{value:>12.5g}"
+            if stderr is not None:
+                error = getattr(self, stderr)
+                text += " (exact)" if error == 0 else "" if math.isnan(error) else f" ± {error:.2g}"
+            if name in self.undefined:
+                text += f"  ({self.undefined[name]})"
+            return text
+
+        pair = "" if self.n_samples_against is None else f" against {self.n_samples_against}"
+        head = (
+            f"Decomposition: {self.n_samples}{pair} samples in {self.n_units} units, {self.n_outputs} outputs each, "
+            f"estimator {self.estimator}" + (f" ({self.probes} probes)" if self.probes else "")
+        )
+        return "\n".join(
+            [
+                head,
+                line("loss"),
+                line("delta_loss"),
+                line("chi_loss"),
+                line("chi_net", "chi_net_stderr"),
+                line("chi_pos", "chi_pos_stderr"),
+                line("delta_loss_unbiased", "delta_loss_unbiased_stderr"),
+                line("chi_pos_unbiased", "chi_pos_unbiased_stderr"),
+                line("gradient_noise_scale"),
+            ]
+        )

@@ -1,0 +1,1 @@
+"""Room 2: products with the Jacobian J = df/dtheta."""

@@ -1,0 +1,1 @@
+"""Run folders: files that survive a kill at any instant."""

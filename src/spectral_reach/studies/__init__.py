@@ -1,0 +1,1 @@
+"""Families of runs that are trained, measured and compared."""

@@ -1,0 +1,1 @@
+"""What the runs of a study say: frontiers, late averages, rank correlation."""

@@ -1,0 +1,1 @@
+"""Measuring inside a training loop, on a schedule."""
