@@ -1,0 +1,58 @@
+# Everything runs in .venv, which the first target that needs it builds from pyproject.toml and constraints.txt.
+# A stamp remembers that it was built, so that later calls start at once.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The interpreter that .venv is made with: the first one on this machine that the package supports.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+# Test processes at a time. Each of them computes on one thread.
+WORKERS ?= 2
+# Where `make demo` writes.
+OUT ?= demo
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help
+help: ## Say what there is (this list)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(INSTALLED) ## Train the small text and image families, measure them, draw the figure (OUT=demo)
+	$(BIN)/spectral-reach demo --out $(OUT)
+
+.PHONY: test
+test: $(INSTALLED) ## Run every test (WORKERS=2 processes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+.PHONY: test-fast
+test-fast: $(INSTALLED) ## Run the tests that take seconds
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(INSTALLED) ## Time the estimators side by side on this machine
+	$(BIN)/python benchmarks/estimators.py
+
+.PHONY: docs
+docs: $(INSTALLED) ## Build the reference of the public names into build/docs
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/pdoc --math --output-directory build/docs spectral_reach
+
+.PHONY: clean
+clean: ## Remove the environment, caches and build products (results stay)
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e ".[studies,test,lint]"
+	@touch $@
