@@ -1,0 +1,278 @@
+"""``sr.decompose``: one measurement of a model on a batch, or on a pair of batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spectral_reach.decomposition import lnp
+from spectral_reach.decomposition.result import Decomposition
+from spectral_reach.estimators import EstimatorOptions, TraceEstimate, check_name, estimate_trace
+from spectral_reach.estimators.gradient_noise import NoiseFreeNorm, noise_free_norm, noise_free_product
+from spectral_reach.estimators.subset import generator
+from spectral_reach.jacobian.unit_gradients import loss_gradient, unit_gradient_products
+from spectral_reach.jacobian.vjp import Gradient, inner_product
+from spectral_reach.measured.isolation import leaving_no_trace, unwrapped
+from spectral_reach.measured.linearisation import Linearisation, linearise
+from spectral_reach.measured.losses import Loss, resolve_loss
+from spectral_reach.measured.parameters import Selection, select_parameters
+
+
+def decompose(
+    model: nn.Module,
+    batch: Any,
+    *,
+    loss: Loss = "cross_entropy",
+    against: Any = None,
+    estimator: str = "auto",
+    probes: int = 1,
+    units: int | None = None,
+    parameters: Selection = None,
+    seed: int = 0,
+    memory_budget: int = 2**30,
+) -> Decomposition:
+    """Take the linearised loss change of a gradient step apart: delta_loss = chi_loss * chi_net * chi_pos.
+
+    Nothing is changed by looking: parameters, ``.grad``, buffers, hooks, training flags and random generators are
+    afterwards as before. The model is measured in the mode it is in: dropout draws one mask for the measurement,
+    batch normalisation in training mode uses this batch's statistics as constants.
+
+    Args:
+        model: any module whose output is a tensor or has a tensor ``.logits``.
+        batch: ``(inputs, targets)``, outputs = ``model(inputs)`` aligned with targets, -100 = no label; or a mapping
+            passed by keyword with ``labels``, where causal language models are shifted as Hugging Face does.
+        loss: ``"cross_entropy"``, ``"mse"`` (half the squared error, summed over outputs) or a callable
+            ``(outputs, targets) -> scalar``, a mean over samples; a callable gets the labelled rows only.
+        against: a second batch B, an independent draw: ``batch`` makes the step and B feels it.
+        estimator: of chi_net: ``"exact"`` (every output direction), ``"batch"`` (random probes over the whole batch)
+            or ``"auto"``: exact where there are at most 1,024 output directions, else batch.
+        probes: random probes; two or more give a standard error.
+        units: estimate chi_net from this many random units of each batch; None for all.
+        parameters: names, modules, parameters or a predicate ``(name, parameter) -> bool``; frozen ones never count.
+        seed: of the probes, the choice of units and the dropout masks.
+        memory_budget: bytes for batched vector-Jacobian products; changes speed, not results.
+
+    Returns:
+        The normalised components, errors and counts; see ``Decomposition``. What is undefined is NaN with a reason.
+
+    Raises:
+        ValueError, TypeError: what was got, what was expected and what to do. A batch without any label raises
+            ``NoLabelledRowsError``, a ValueError.
+
+    Example:
+        >>> import torch, spectral_reach as sr
+        >>> model = torch.nn.Linear(4, 3)
+        >>> result = sr.decompose(model, (torch.randn(8, 4), torch.randint(0, 3, (8,))))
+        >>> 0 <= result.chi_pos <= 1
+        True
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    options = EstimatorOptions(
+        probes=_positive_integer("probes", probes),
+        units=None if units is None else _positive_integer("units", units),
+        seed=_integer("seed", seed),
+        memory_budget=_positive_integer("memory_budget", memory_budget),
+    )
+    check_name(estimator)
+    loss_function = resolve_loss(loss)
+    model = unwrapped(model)
+    theta = select_parameters(model, parameters)
+    with leaving_no_trace(model):
+        first = _measure(linearise(model, batch, loss_function, theta, seed=seed), estimator, options)
+        if against is None:
+            return _one_batch(first, options)
+        second_options = EstimatorOptions(
+            probes=options.probes, units=options.units, seed=seed + 1, memory_budget=options.memory_budget
+        )
+        second = _measure(
+            linearise(model, against, loss_function, theta, seed=seed, name="against"),
+            estimator,
+            second_options,
+        )
+        same_batch = _same_batch(first.linearisation, second.linearisation)
+        return _two_batches(first, second, options, same_batch)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Measured:
+    """What each batch contributes."""
+
+    linearisation: Linearisation
+    gradient: Gradient
+    chi_loss: float
+    chi_loss_of_unit: Tensor
+    trace: TraceEstimate
+
+
+def _measure(linearisation: Linearisation, estimator: str, options: EstimatorOptions) -> _Measured:
+    squares = lnp.chi_loss_of_rows(linearisation.residual)
+    sums = torch.zeros(linearisation.n_units, dtype=torch.float64).index_add_(
+        0, linearisation.unit_of_row.cpu(), squares
+    )
+    return _Measured(
+        linearisation=linearisation,
+        gradient=loss_gradient(linearisation),
+        chi_loss=float(squares.mean()),
+        chi_loss_of_unit=sums / linearisation.samples_of_unit.cpu(),
+        trace=estimate_trace(estimator, linearisation, options),
+    )
+
+
+def _one_batch(measured: _Measured, options: EstimatorOptions) -> Decomposition:
+    linearisation, trace = measured.linearisation, measured.trace
+    noise: NoiseFreeNorm | None = None
+    if linearisation.n_units > 1:
+        products = unit_gradient_products(
+            linearisation, measured.gradient, [measured.gradient], _signs(linearisation, options.seed)
+        )
+        weights = linearisation.unit_weights
+        chi_net_of_unit = None
+        if trace.unit_traces is not None:
+            chi_net_of_unit = trace.unit_traces / linearisation.samples_of_unit.cpu()
+        noise = noise_free_norm(products, weights, measured.chi_loss_of_unit, chi_net_of_unit)
+    return _assemble(
+        linearisation,
+        loss=linearisation.loss,
+        delta_loss=inner_product(measured.gradient, measured.gradient),
+        chi_loss=measured.chi_loss,
+        chi_net=trace.chi_net,
+        chi_net_stderr=trace.stderr,
+        chi_net_stderr_undefined=trace.undefined,
+        estimator=trace.estimator,
+        probes=trace.probes,
+        n_samples_against=None,
+        noise=noise,
+        noise_undefined="needs two units or more",
+        chi_net_in_position=trace.chi_net if trace.unit_traces is None else 1.0,
+    )
+
+
+def _two_batches(a: _Measured, b: _Measured, options: EstimatorOptions, same_batch: bool) -> Decomposition:
+    noise, noise_undefined = None, "needs two units or more in each batch"
+    if same_batch:
+        noise_undefined = "against is the same batch; noise is only removed between independent draws"
+    elif a.linearisation.n_units > 1 and b.linearisation.n_units > 1:
+        signs = _signs(b.linearisation, options.seed)
+        of_b = unit_gradient_products(b.linearisation, b.gradient, [a.gradient], signs)
+        of_a = unit_gradient_products(
+            a.linearisation, a.gradient, [b.gradient, of_b.signed_sum], _signs(a.linearisation, options.seed)
+        )
+        noise = noise_free_product(
+            of_a,
+            of_b,
+            a.linearisation.unit_weights,
+            b.linearisation.unit_weights,
+            (a.chi_loss_of_unit, b.chi_loss_of_unit),
+        )
+    chi_net = lnp.geometric_mean(a.trace.chi_net, b.trace.chi_net)
+    return _assemble(
+        a.linearisation,
+        loss=b.linearisation.loss,
+        delta_loss=inner_product(a.gradient, b.gradient),
+        chi_loss=lnp.geometric_mean(a.chi_loss, b.chi_loss),
+        chi_net=chi_net,
+        chi_net_stderr=lnp.geometric_mean_stderr(a.trace.chi_net, b.trace.chi_net, a.trace.stderr, b.trace.stderr),
+        chi_net_stderr_undefined=a.trace.undefined or b.trace.undefined,
+        # ``auto`` may choose differently for two batches of different sizes.
+        estimator="+".join(dict.fromkeys((a.trace.estimator, b.trace.estimator))),
+        probes=max(a.trace.probes, b.trace.probes),
+        n_samples_against=b.linearisation.n_samples,
+        noise=noise,
+        noise_undefined=noise_undefined,
+        chi_net_in_position=chi_net,
+    )
+
+
+def _assemble(
+    linearisation: Linearisation,
+    *,
+    loss: float,
+    delta_loss: float,
+    chi_loss: float,
+    chi_net: float,
+    chi_net_stderr: float,
+    chi_net_stderr_undefined: str,
+    estimator: str,
+    probes: int,
+    n_samples_against: int | None,
+    noise: NoiseFreeNorm | None,
+    noise_undefined: str,
+    chi_net_in_position: float,
+) -> Decomposition:
+    """Bring the pieces together and give every NaN its reason."""
+    undefined: dict[str, str] = {}
+
+    def defined(name: str, value: float, reason: str) -> float:
+        if math.isnan(value):
+            assert reason, f"{name} is NaN without a reason"
+            undefined[name] = reason
+        return value
+
+    position = lnp.position(delta_loss, chi_loss, chi_net, chi_net_stderr)
+    no_position = position.undefined
+    nan = NoiseFreeNorm(value=math.nan, stderr=math.nan, position=(math.nan, math.nan), noise_scale=math.nan)
+    known = nan if noise is None else noise
+    unbiased, unbiased_stderr = math.nan, math.nan
+    if not no_position:
+        unbiased = known.position[0] / chi_net_in_position
+        # The error of the probes adds to that of the draw of the batch.
+        probe_error = unbiased * chi_net_stderr / chi_net
+        unbiased_stderr = math.hypot(known.position[1] / chi_net_in_position, probe_error)
+    if noise is None:
+        no_scale = noise_undefined
+    elif n_samples_against is not None:
+        no_scale = "defined for one batch, not for a pair"
+    else:
+        no_scale = "the noise-corrected gradient norm is not positive: too few units to tell the signal from the noise"
+    return Decomposition(
+        loss=loss,
+        chi_loss=chi_loss,
+        chi_net=chi_net,
+        chi_pos=defined("chi_pos", position.value, no_position),
+        delta_loss=delta_loss,
+        chi_net_stderr=defined("chi_net_stderr", chi_net_stderr, chi_net_stderr_undefined),
+        chi_pos_stderr=defined("chi_pos_stderr", position.stderr, no_position or chi_net_stderr_undefined),
+        delta_loss_unbiased=defined("delta_loss_unbiased", known.value, noise_undefined),
+        delta_loss_unbiased_stderr=defined("delta_loss_unbiased_stderr", known.stderr, noise_undefined),
+        chi_pos_unbiased=defined("chi_pos_unbiased", unbiased, no_position or noise_undefined),
+        chi_pos_unbiased_stderr=defined(
+            "chi_pos_unbiased_stderr",
+            unbiased_stderr,
+            no_position or (noise_undefined if noise is None else chi_net_stderr_undefined),
+        ),
+        gradient_noise_scale=defined("gradient_noise_scale", known.noise_scale, no_scale),
+        n_samples=linearisation.n_samples,
+        n_samples_against=n_samples_against,
+        n_units=linearisation.n_units,
+        n_outputs=linearisation.n_outputs,
+        probes=probes,
+        estimator=estimator,
+        undefined=undefined,
+    )
+
+
+def _signs(linearisation: Linearisation, seed: int) -> Tensor:
+    random = generator(seed, "signs", torch.device("cpu"))
+    return torch.randint(0, 2, (linearisation.n_units,), generator=random, dtype=torch.float64) * 2 - 1
+
+
+def _same_batch(a: Linearisation, b: Linearisation) -> bool:
+    return a.f.shape == b.f.shape and torch.equal(a.f, b.f) and torch.equal(a.residual, b.residual)
+
+
+def _integer(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    return value
+
+
+def _positive_integer(name: str, value: object) -> int:
+    number = _integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} is {number}; expected 1 or more")
+    return number

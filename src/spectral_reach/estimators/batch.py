@@ -1,0 +1,61 @@
+"""chi_net by Rademacher probes over the whole batch: E ||J^T v||^2 = Tr(J J^T) for E[v v^T] = I (Hutchinson 1990).
+
+Unbiased because E[v^T Theta v] = Tr(Theta E[v v^T]); Rademacher signs give the least variance among independent
+entries, 2 sum_{i != j} Theta_ij^2, which off-diagonal coupling between the outputs of *all* units dominates. One
+forward pass serves all probes. With ``units=m`` of B each probe lives on a fresh random subset of units and is scaled
+by B / m, so the spread over probes covers the choice of units too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, register
+from spectral_reach.estimators.subset import draw_units, generator
+from spectral_reach.jacobian.vjp import batched_vjp, directions_per_chunk, squared_norms
+from spectral_reach.measured.linearisation import Linearisation
+
+
+@register
+class Batch:
+    """Random probes over the whole batch."""
+
+    name = "batch"
+    rank = 100
+
+    def suits(self, linearisation: Linearisation, options: EstimatorOptions) -> bool:
+        """Always: it needs nothing but backward passes."""
+        return True
+
+    def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
+        """Mean over probes, with the standard error from their spread."""
+        random = generator(options.seed, "probes", linearisation.f.device)
+        chunk = directions_per_chunk(linearisation, options.memory_budget)
+        norms: list[Tensor] = []
+        for start in range(0, options.probes, chunk):
+            count = min(chunk, options.probes - start)
+            probes = torch.stack([self._probe(linearisation, options.units, random) for _ in range(count)])
+            norms.append(squared_norms(batched_vjp(linearisation, probes)))
+        share = 1.0 if options.units is None else options.units / linearisation.n_units
+        draws = torch.cat(norms) / share / linearisation.n_samples
+        single = options.probes == 1
+        return TraceEstimate(
+            chi_net=float(draws.mean()),
+            stderr=math.nan if single else float(draws.std()) / math.sqrt(options.probes),
+            undefined="one probe has no spread: ask for probes >= 2" if single else "",
+            probes=options.probes,
+            unit_traces=None,
+            estimator=self.name,
+        )
+
+    @staticmethod
+    def _probe(linearisation: Linearisation, units: int | None, random: torch.Generator) -> Tensor:
+        f = linearisation.f
+        signs = torch.randint(0, 2, f.shape, generator=random, device=f.device).to(f.dtype).mul_(2).sub_(1)
+        if units is None:
+            return signs
+        chosen = draw_units(linearisation.n_units, units, random)
+        return signs * torch.isin(linearisation.unit_of_row, chosen).unsqueeze(1)

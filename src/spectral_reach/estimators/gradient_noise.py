@@ -1,0 +1,156 @@
+r"""The squared norm of the population gradient, free of mini-batch noise, with a standard error.
+
+A batch gradient g = sum_i g_i (units i with weights w_i = N_i / N) carries noise:
+E||g||^2 = ||G||^2 + tr(Sigma) sum w_i^2.
+Dropping the products of a unit with itself removes it:
+
+    U = (||g||^2 - sum_i ||g_i||^2) / (1 - sum_i w_i^2) = sum_{i != j} <g_i, g_j> / sum_{i != j} w_i w_j,
+
+a U-statistic: unbiased, and negative at times where the noise dominates. Its variance has a part of first order in 1/n
+(zeta_1: how much a unit's product with G varies) and one of second order (zeta_2: the noise of the pairs), and late in
+training the second is nearly all of it. The jackknife over units counts the second part about twice (Efron and Stein
+1981), so zeta_2 is estimated from the mean square of the pair products and the excess taken out. See docs/theory.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseFreeNorm:
+    """An unbiased estimate of ||G||^2, or of <G_A, G_B> for two batches.
+
+    Attributes:
+        value: U.
+        stderr: over draws of the batch.
+        position: the same for U divided by chi_loss (and by chi_net as far as it is known by unit), in the batch's
+            normalisation: (value, stderr).
+        noise_scale: tr(Sigma) / ||G||^2 in units; NaN for two batches or where U is not positive.
+    """
+
+    value: float
+    stderr: float
+    position: tuple[float, float]
+    noise_scale: float
+
+
+def noise_free_norm(
+    products: UnitGradientProducts, weights: Tensor, chi_loss_of_unit: Tensor, chi_net_of_unit: Tensor | None
+) -> NoiseFreeNorm:
+    """U of one batch of n >= 2 units.
+
+    Args:
+        products: with ``products[0]`` = <g_i, g>.
+        weights: w_i = N_i / N, (n,).
+        chi_loss_of_unit: mean squared residual of each unit's samples, (n,): chi_loss = sum_i w_i chi_loss_i.
+        chi_net_of_unit: mean kernel diagonal of each unit's samples, (n,), or None where only the total is known.
+    """
+    a, b = products.squared_norms, products.products[0]
+    n = weights.numel()
+    squared_weights = float(weights.square().sum())
+    off_diagonal = 1 - squared_weights
+    norm, own = float(b.sum()), float(a.sum())
+    value = (norm - own) / off_diagonal
+
+    # Leaving out unit i: sums of the others, reweighted by N / (N - N_i).
+    rest = 1 - weights
+    left_value = (norm - 2 * b + a - (own - a)) / (rest.square() - (squared_weights - weights.square()))
+    left_loss = _left_out_mean(chi_loss_of_unit, weights)
+    left_net = (
+        torch.ones(n, dtype=torch.float64) if chi_net_of_unit is None else _left_out_mean(chi_net_of_unit, weights)
+    )
+    loss = float((weights * chi_loss_of_unit).sum())
+    net = 1.0 if chi_net_of_unit is None else float((weights * chi_net_of_unit).sum())
+
+    pair_noise = _pair_noise(products, weights)
+    return NoiseFreeNorm(
+        value=value,
+        stderr=_one_batch_stderr(left_value, pair_noise, n),
+        position=(
+            value / (loss * net) if loss * net > 0 else math.nan,
+            _one_batch_stderr(left_value / (left_loss * left_net), pair_noise / (loss * net) ** 2, n)
+            if loss * net > 0
+            else math.nan,
+        ),
+        noise_scale=(norm - value) / squared_weights / value if value > 0 else math.nan,
+    )
+
+
+def noise_free_product(
+    a: UnitGradientProducts,
+    b: UnitGradientProducts,
+    weights_a: Tensor,
+    weights_b: Tensor,
+    chi_losses: tuple[Tensor, Tensor],
+) -> NoiseFreeNorm:
+    """<g_A, g_B> of two independent batches is unbiased as it is; this adds its standard error.
+
+    ``a.products`` holds <g_Ai, g_B> and <g_Ai, sum_j s_j g_Bj> with random signs s; ``b.products[0]`` <g_Bj, g_A>.
+    Both batches have two units or more. The rows and columns of the table <g_Ai, g_Bj> give the two parts of first
+    order; their common interaction part, counted by both, is taken out once.
+    """
+    x_a, x_b = a.products[0], b.products[0]
+    value = float(x_a.sum())
+    n_a, n_b = weights_a.numel(), weights_b.numel()
+    loss_a, loss_b = (float((w * c).sum()) for w, c in zip((weights_a, weights_b), chi_losses, strict=True))
+    scale = math.sqrt(loss_a * loss_b)
+
+    left_a, left_b = (value - x_a) / (1 - weights_a), (value - x_b) / (1 - weights_b)
+    # The sum of squares over the table, minus what rows, columns and the mean explain (two-way analysis of variance).
+    explained = x_a.square().sum() / n_b + x_b.square().sum() / n_a - value**2 / (n_a * n_b)
+    squares = float(a.products[1].square().sum())
+    interaction = max(0.0, squares - float(explained)) * n_a * n_b / ((n_a - 1) * (n_b - 1))
+
+    def stderr(left_a: Tensor, left_b: Tensor, interaction: float) -> float:
+        return math.sqrt(max(_jackknife(left_a) + _jackknife(left_b) - interaction, interaction))
+
+    ratio_a = left_a / (_left_out_mean(chi_losses[0], weights_a) * loss_b).sqrt()
+    ratio_b = left_b / (_left_out_mean(chi_losses[1], weights_b) * loss_a).sqrt()
+    return NoiseFreeNorm(
+        value=value,
+        stderr=stderr(left_a, left_b, interaction),
+        position=(value / scale, stderr(ratio_a, ratio_b, interaction / scale**2))
+        if scale > 0
+        else (math.nan, math.nan),
+        noise_scale=math.nan,
+    )
+
+
+def _pair_noise(products: UnitGradientProducts, weights: Tensor) -> float:
+    """zeta_2: the variance of a pair's kernel h_ij = c <g_i, g_j> that neither unit explains alone; 0 for n < 4.
+
+    With m2 the mean square of h over pairs, m its mean, and s^2 the sample variance of the row means,
+    E[m2 - m^2] = 2 (1 - 2/n) zeta_1 + (1 - 2/(n(n-1))) zeta_2 and E[s^2] = (n-2)/(n-1)^2 ((n-2) zeta_1 + zeta_2).
+    """
+    n = weights.numel()
+    if n < 4:
+        return 0.0
+    pairs = n * (n - 1)
+    scale = pairs / (1 - float(weights.square().sum()))
+    m2 = 2 * float(products.running_products.square().sum()) * scale**2 / pairs
+    row_means = (products.products[0] - products.squared_norms) * scale / (n - 1)
+    m, s2 = float(row_means.mean()), float(row_means.var())
+    return max(0.0, (m2 - m**2 - 2 / n * s2 * (n - 1) ** 2 / (n - 2)) * (n - 1) / (n - 3))
+
+
+def _one_batch_stderr(left_out: Tensor, pair_noise: float, n: int) -> float:
+    variance = _jackknife(left_out) - 2 * pair_noise / max(1, (n - 1) * (n - 2))
+    return math.sqrt(max(variance, 2 * pair_noise / (n * (n - 1))))
+
+
+def _jackknife(left_out: Tensor) -> float:
+    """Variance of a statistic from its values with one unit left out."""
+    n = left_out.numel()
+    return (n - 1) / n * float((left_out - left_out.mean()).square().sum())
+
+
+def _left_out_mean(values: Tensor, weights: Tensor) -> Tensor:
+    total = (weights * values).sum()
+    return (total - weights * values) / (1 - weights)

@@ -1,0 +1,147 @@
+"""Per-unit loss gradients g_i = J_i^T u_i, with g = sum_i g_i, by a plain, exact route.
+
+Two routes give the same numbers:
+
+- *own pass*: a forward and backward pass of each unit alone. As cheap as one training step plus overhead, and right
+  exactly where units do not see each other, which is verified: each unit's outputs must equal its rows in the whole
+  batch, and sum_i <g_i, g> must equal ||g||^2.
+- *whole graph*: a backward pass over the whole batch for each unit, with the other units' loss gradients set to zero.
+  Right by definition, B times the cost; taken where the forward pass is stochastic or the verification fails.
+
+Nothing is kept but sums of products, so memory does not grow with the number of units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_reach.jacobian.vjp import Gradient, inner_product, vjp
+from spectral_reach.measured.batch_norm import NotReplayableError
+from spectral_reach.measured.linearisation import Linearisation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitGradientProducts:
+    """Products of the n unit gradients, float64 on the CPU.
+
+    Attributes:
+        squared_norms: ||g_i||^2, (n,).
+        products: <g_i, v> for the given vectors v, (number of vectors, n).
+        running_products: <g_i, sum_{j<i} s_j g_j> for the given random signs s, (n,). Their squares estimate
+            sum_{j<i} <g_i, g_j>^2 without bias.
+        signed_sum: sum_i s_i g_i.
+    """
+
+    squared_norms: Tensor
+    products: Tensor
+    running_products: Tensor
+    signed_sum: Gradient
+
+
+def loss_gradient(linearisation: Linearisation) -> Gradient:
+    """g = J^T u = dL/dtheta.
+
+    Raises:
+        ValueError: the gradient is not finite.
+    """
+    gradient = [part / linearisation.n_samples for part in vjp(linearisation.f, linearisation.residual, linearisation)]
+    for name, part in zip(linearisation.parameters, gradient, strict=True):
+        if not bool(part.isfinite().all()):
+            raise ValueError(
+                f"the loss gradient of parameter {name!r} is not finite although outputs and loss are; expected finite "
+                "gradients: look for a division by zero, a square root at zero or an overflow in the backward pass"
+            )
+    return gradient
+
+
+def unit_gradient_products(
+    linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
+) -> UnitGradientProducts:
+    """Products of every unit's gradient with the ``vectors`` and with each other (through random ``signs``, (n,)).
+
+    ``gradient`` is g of the same linearisation, for the verification.
+    """
+    if not linearisation.drew_random_numbers and linearisation.n_units > 1:
+        products = _by_own_passes(linearisation, [gradient, *vectors], signs)
+        if products is not None:
+            return _without_first(products)
+
+    def whole_graph(unit: int) -> Gradient:
+        chosen = (linearisation.unit_of_row == unit).unsqueeze(1)
+        return vjp(linearisation.f, linearisation.residual * chosen / linearisation.n_samples, linearisation)
+
+    return _without_first(_accumulate(linearisation.n_units, whole_graph, [gradient, *vectors], signs))
+
+
+def _by_own_passes(
+    linearisation: Linearisation, vectors: Sequence[Gradient], signs: Tensor
+) -> UnitGradientProducts | None:
+    """The first route, with g as the first vector; None where it turns out not to hold."""
+    tolerance = _tolerance(linearisation)
+
+    def own_pass(unit: int) -> Gradient:
+        outputs = linearisation.outputs_of_unit(unit)
+        expected = linearisation.f.detach()[linearisation.unit_of_row == unit]
+        deviation = torch.linalg.vector_norm(outputs.detach() - expected, dtype=torch.float64)
+        if not deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64):
+            raise NotReplayableError(f"unit {unit} has other outputs alone than in the batch")
+        residual = linearisation.residual[linearisation.unit_of_row == unit]
+        return vjp(outputs, residual / linearisation.n_samples, linearisation)
+
+    try:
+        products = _accumulate(linearisation.n_units, own_pass, vectors, signs)
+    except Exception:
+        # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
+        # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
+        return None
+    total, norm = float(products.products[0].sum()), inner_product(vectors[0], vectors[0])
+    scale = math.sqrt(norm * linearisation.n_units * float(products.squared_norms.sum()))
+    return products if abs(total - norm) <= tolerance * scale else None
+
+
+def _accumulate(
+    n_units: int, unit_gradient: Callable[[int], Gradient], vectors: Sequence[Gradient], signs: Tensor
+) -> UnitGradientProducts:
+    squared_norms = torch.zeros(n_units, dtype=torch.float64)
+    products = torch.zeros(len(vectors), n_units, dtype=torch.float64)
+    running_products = torch.zeros(n_units, dtype=torch.float64)
+    signed_sum = [torch.zeros_like(part) for part in vectors[0]]
+    for unit in range(n_units):
+        g = unit_gradient(unit)
+        squared_norms[unit] = inner_product(g, g)
+        for row, vector in enumerate(vectors):
+            products[row, unit] = inner_product(g, vector)
+        running_products[unit] = inner_product(g, signed_sum)
+        for total, part in zip(signed_sum, g, strict=True):
+            total.add_(part, alpha=float(signs[unit]))
+    return UnitGradientProducts(
+        squared_norms=squared_norms,
+        products=products,
+        running_products=running_products,
+        signed_sum=signed_sum,
+    )
+
+
+def _without_first(products: UnitGradientProducts) -> UnitGradientProducts:
+    return UnitGradientProducts(
+        squared_norms=products.squared_norms,
+        products=products.products[1:],
+        running_products=products.running_products,
+        signed_sum=products.signed_sum,
+    )
+
+
+def _tolerance(linearisation: Linearisation) -> float:
+    """Relative rounding between a unit alone and within its batch, by the coarsest precision of the forward pass."""
+    dtypes = {p.dtype for p in linearisation.parameters.values()} | {linearisation.f.dtype}
+    device = linearisation.f.device.type
+    if torch.is_autocast_enabled(device):
+        dtypes.add(torch.get_autocast_dtype(device))
+    eps = max(torch.finfo(dtype).eps for dtype in dtypes)
+    # 8e3 eps is 1e-3 in float32: far above rounding, far below the effect of any coupling; coarser types stop at 5%.
+    return min(8e3 * eps, 0.05)

@@ -1,0 +1,98 @@
+"""Vector-Jacobian products J^T V over the autograd graph of one forward pass, and their norms in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from spectral_reach.measured.linearisation import Linearisation
+
+Gradient: TypeAlias = Sequence[Tensor]
+"""One tensor a parameter, in the order of ``Linearisation.parameters``."""
+
+
+def vjp(outputs: Tensor, cotangent: Tensor, linearisation: Linearisation) -> Gradient:
+    """J^T v for one output direction: ``outputs`` and ``cotangent`` (N, K) -> gradients shaped like the parameters."""
+    parameters = list(linearisation.parameters.values())
+    gradients = torch.autograd.grad(
+        outputs,
+        parameters,
+        cotangent.to(outputs.dtype),
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return list(gradients)
+
+
+def batched_vjp(linearisation: Linearisation, cotangents_VNK: Tensor) -> Gradient:
+    """J^T V for V output directions at once: gradients with a leading axis V.
+
+    The backward pass is vectorised (vmap). Operations that have no batching rule, such as activation checkpointing,
+    get one ordinary backward pass a direction instead: the same numbers, only slower.
+    """
+    parameters = list(linearisation.parameters.values())
+    cotangents = cotangents_VNK.to(linearisation.f.dtype)
+    try:
+        gradients = torch.autograd.grad(
+            linearisation.f,
+            parameters,
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=False,
+            is_grads_batched=True,
+        )
+    except RuntimeError:
+        # An error that is not about vectorising comes again here.
+        each = [vjp(linearisation.f, cotangent, linearisation) for cotangent in cotangents]
+        return [torch.stack(column) for column in zip(*each, strict=True)]
+    n_directions = cotangents.shape[0]
+    return [
+        gradient if gradient is not None else parameter.new_zeros((n_directions, *parameter.shape))
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
+
+
+def squared_norms(gradients: Gradient) -> Tensor:
+    """||J^T v||^2 for each direction of a batched gradient, (V,) float64 on the CPU."""
+    norms = [torch.linalg.vector_norm(part.flatten(1), dim=1, dtype=torch.float64).square().cpu() for part in gradients]
+    return torch.stack(norms).sum(0)
+
+
+def inner_product(a: Gradient, b: Gradient) -> float:
+    """<a, b> over all parameters, accumulated in float64."""
+    return sum(
+        float(torch.dot(x.flatten().to(torch.float64), y.flatten().to(torch.float64)))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def directions_per_chunk(linearisation: Linearisation, memory_budget: int) -> int:
+    """How many output directions one batched product may take within ``memory_budget`` bytes.
+
+    A direction needs its cotangent, its gradients and the gradients in flight between operations. These have the
+    shapes that the graph's nodes declare for their incoming gradients; a few of the largest live at the same time.
+    """
+    element = linearisation.f.element_size()
+    in_flight = 4 * max(_incoming_bytes(linearisation.f), default=0)
+    gradients = sum(p.numel() * p.element_size() for p in linearisation.parameters.values())
+    direction = 2 * linearisation.f.numel() * element + 2 * gradients + in_flight
+    return max(1, int(memory_budget // direction))
+
+
+def _incoming_bytes(root: Tensor) -> Iterator[int]:
+    """Size of the gradient that flows into each node of the graph below ``root``."""
+    seen = set()
+    todo = [root.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for metadata in node._input_metadata:
+            yield int(torch.Size(metadata.shape).numel()) * metadata.dtype.itemsize
+        todo.extend(next_node for next_node, _ in node.next_functions)

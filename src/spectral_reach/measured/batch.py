@@ -1,0 +1,123 @@
+"""A user's batch: what is passed to the model, what its outputs are compared with, and how it splits into units."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Inputs and targets of B units (independent examples), the leading axis of every batched tensor.
+
+    Attributes:
+        args: positional arguments of the model.
+        kwargs: keyword arguments of the model.
+        targets: what the loss compares with; (B, ...).
+        is_mapping: the batch came as a mapping with ``labels`` (Hugging Face), so a causal shift may apply.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    targets: Tensor
+    is_mapping: bool
+
+    @classmethod
+    def parse(cls, batch: Any, model: nn.Module, name: str = "batch") -> Batch:
+        """Read ``(inputs, targets)`` or a mapping with ``labels``.
+
+        Raises:
+            TypeError: neither of the two, or targets that are no tensor.
+            ValueError: a mapping without labels, or an empty batch.
+        """
+        if isinstance(batch, Mapping):
+            if "labels" not in batch:
+                raise ValueError(
+                    f"{name} is a mapping with keys {sorted(map(str, batch))}; expected a key 'labels': add it "
+                    "(for a causal language model, labels = input_ids with -100 where there is no label)"
+                )
+            targets = batch["labels"]
+            kwargs = dict(batch)
+            if not _accepts_labels(model):
+                del kwargs["labels"]
+            parsed = cls(args=(), kwargs=kwargs, targets=_checked_targets(targets, name), is_mapping=True)
+        elif isinstance(batch, (tuple, list)) and len(batch) == 2:
+            inputs, targets = batch
+            parsed = cls(args=(inputs,), kwargs={}, targets=_checked_targets(targets, name), is_mapping=False)
+        else:
+            got = f"{type(batch).__name__}" + (f" of length {len(batch)}" if isinstance(batch, (tuple, list)) else "")
+            raise TypeError(f"{name} is a {got}; expected (inputs, targets) or a mapping with 'labels'")
+        if parsed.n_units == 0:
+            raise ValueError(
+                f"{name} is empty (its targets have shape {tuple(targets.shape)}); expected a unit or more"
+            )
+        return parsed
+
+    @property
+    def n_units(self) -> int:
+        """B, labelled or not."""
+        return self.targets.shape[0]
+
+    def unit(self, index: int) -> Batch:
+        """The batch of unit ``index`` alone. Tensors without the batch axis (shared position ids) go along whole."""
+        n_units = self.n_units
+
+        def take(value: Any) -> Any:
+            batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n_units
+            return value[index : index + 1] if batched else value
+
+        return Batch(
+            args=pytree.tree_map(take, self.args),
+            kwargs=pytree.tree_map(take, dict(self.kwargs)),
+            targets=self.targets[index : index + 1],
+            is_mapping=self.is_mapping,
+        )
+
+    def outputs_of(self, model: nn.Module) -> Any:
+        """Whatever the model returns for this batch."""
+        return model(*self.args, **self.kwargs)
+
+
+def output_tensor(returned: Any) -> Tensor:
+    """The output tensor in what a model returned: itself, its ``.logits`` or its ``["logits"]``.
+
+    Raises:
+        TypeError: there is no floating-point tensor in any of these places.
+    """
+    if isinstance(returned, Tensor):
+        outputs: Any = returned
+    elif isinstance(returned, Mapping) and "logits" in returned:
+        outputs = returned["logits"]
+    else:
+        outputs = getattr(returned, "logits", None)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model returned a {type(returned).__name__}; expected a tensor or an object with a tensor .logits: "
+            "wrap the model in a module that returns one of these"
+        )
+    if not outputs.dtype.is_floating_point:
+        raise TypeError(f"the model's outputs have dtype {outputs.dtype}; expected floating point")
+    if outputs.ndim == 0:
+        raise ValueError("the model's output is a scalar; expected outputs of shape (units, ...), not a loss")
+    return outputs
+
+
+def _checked_targets(targets: Any, name: str) -> Tensor:
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"the targets of {name} are a {type(targets).__name__}; expected a torch.Tensor")
+    if targets.ndim == 0:
+        raise ValueError(f"the targets of {name} are a scalar; expected a leading axis over units, shape (B, ...)")
+    if targets.dtype == torch.bool or targets.dtype.is_complex:
+        raise TypeError(f"the targets of {name} have dtype {targets.dtype}; expected class indices or real numbers")
+    return targets
+
+
+def _accepts_labels(model: nn.Module) -> bool:
+    parameters = inspect.signature(model.forward).parameters.values()
+    return any(p.name == "labels" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

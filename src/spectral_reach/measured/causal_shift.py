@@ -1,0 +1,44 @@
+"""Are the labels of a mapping shifted by one position against the outputs, as in causal language models?
+
+Hugging Face classes shift inside their loss, and which ones do is no public property. So the model is asked: it
+returns its own loss beside its logits, and the alignment is the one whose cross entropy equals that loss. Only where
+that says nothing (no loss returned, or one with extra terms) does the class name decide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spectral_reach.measured.rows import IGNORE_INDEX
+
+
+def labels_are_shifted(model: nn.Module, returned: Any, outputs: Tensor, labels: Tensor) -> bool:
+    """True where the output at position t belongs to the label at position t + 1.
+
+    ``outputs`` (B, T, K), ``labels`` (B, T) of class indices; any other shapes are never shifted.
+    """
+    if labels.dtype.is_floating_point or outputs.ndim != 3 or outputs.shape[:2] != labels.shape:
+        return False
+    declared = "ForCausalLM" in type(model).__name__ or "LMHeadModel" in type(model).__name__
+    own_loss = returned.get("loss") if isinstance(returned, dict) else getattr(returned, "loss", None)
+    if not isinstance(own_loss, Tensor) or own_loss.numel() != 1 or labels.max() >= outputs.shape[-1]:
+        return declared
+    own = float(own_loss.detach())
+    for shifted in (declared, not declared):
+        value = _cross_entropy(outputs.detach(), labels, shifted)
+        # The model's own loss may be computed at lower precision than this one.
+        if abs(value - own) <= 1e-3 * max(1.0, abs(own)):
+            return shifted
+    return declared
+
+
+@torch.no_grad()
+def _cross_entropy(outputs: Tensor, labels: Tensor, shifted: bool) -> float:
+    if shifted:
+        outputs, labels = outputs[:, :-1], labels[:, 1:]
+    value = F.cross_entropy(outputs.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
+    return float(value)

@@ -1,0 +1,124 @@
+"""A model at its parameters theta, on a batch, under a loss: all that the Jacobian rooms need to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spectral_reach.measured.batch import Batch, output_tensor
+from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
+from spectral_reach.measured.causal_shift import labels_are_shifted
+from spectral_reach.measured.isolation import generator_states, seed_generators
+from spectral_reach.measured.losses import LossFunction, loss_and_residual
+from spectral_reach.measured.rows import labelled_rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Linearisation:
+    """f(theta), its autograd graph, and the loss gradient on it.
+
+    Attributes:
+        f: labelled outputs (N, K), attached to the graph of one forward pass over the whole batch.
+        residual: r = N u = N dL/df, (N, K), detached, float32 or float64.
+        loss: L, the mean over the N samples.
+        unit_of_row: (N,) int64 in 0 .. n_units - 1; every unit here holds at least one row.
+        parameters: the selected trainable parameters theta by name.
+        drew_random_numbers: the forward pass was stochastic (dropout): no second pass can repeat a part of it.
+    """
+
+    f: Tensor
+    residual: Tensor
+    loss: float
+    unit_of_row: Tensor
+    parameters: Mapping[str, nn.Parameter]
+    drew_random_numbers: bool
+    _model: nn.Module = field(repr=False)
+    _batch: Batch = field(repr=False)
+    _unit_in_batch: Tensor = field(repr=False)
+    _causal_shift: bool = field(repr=False)
+    _batch_norm: RecordStatistics = field(repr=False)
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return self.f.shape[0]
+
+    @property
+    def n_outputs(self) -> int:
+        """K."""
+        return self.f.shape[1]
+
+    @property
+    def n_units(self) -> int:
+        """Units that hold at least one labelled row."""
+        return self._unit_in_batch.numel()
+
+    @property
+    def samples_of_unit(self) -> Tensor:
+        """N_i, (n_units,) int64."""
+        return torch.bincount(self.unit_of_row, minlength=self.n_units)
+
+    @property
+    def unit_weights(self) -> Tensor:
+        """w_i = N_i / N, (n_units,) float64 on the CPU."""
+        return self.samples_of_unit.to("cpu", torch.float64) / self.n_samples
+
+    def outputs_of_unit(self, unit: int) -> Tensor:
+        """f of one unit, (N_i, K), from a forward pass of its own, with the batch statistics of the whole batch.
+
+        Equal to the unit's rows of ``f`` exactly if the model treats units independently; the caller verifies that.
+
+        Raises:
+            NotReplayableError: the pass meets other batch-normalisation calls than that of the whole batch.
+        """
+        part = self._batch.unit(int(self._unit_in_batch[unit]))
+        with ReplayStatistics(self._batch_norm.statistics):
+            outputs = output_tensor(part.outputs_of(self._model))
+        return labelled_rows(outputs, part.targets, causal_shift=self._causal_shift).outputs.flatten(1)
+
+
+def linearise(
+    model: nn.Module,
+    batch: Any,
+    loss: LossFunction,
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    seed: int,
+    name: str = "batch",
+) -> Linearisation:
+    """One forward pass. To be called inside ``isolation.leaving_no_trace``.
+
+    ``seed`` starts the generators, so that equal batches meet equal dropout masks; ``name`` is used in errors.
+    """
+    parsed = Batch.parse(batch, model, name)
+    seed_generators(seed)
+    before = generator_states()
+    with RecordStatistics() as batch_norm:
+        returned = parsed.outputs_of(model)
+    drew = before != generator_states()
+    outputs = output_tensor(returned)
+    if not outputs.requires_grad:
+        raise ValueError(
+            "the model's outputs do not depend on any trainable parameter through autograd; expected outputs with a "
+            "graph: do not detach them, and do not measure inside the model's own no_grad"
+        )
+    shift = parsed.is_mapping and labels_are_shifted(model, returned, outputs, parsed.targets)
+    rows = labelled_rows(outputs, parsed.targets, causal_shift=shift)
+    value, residual = loss_and_residual(loss, rows)
+    return Linearisation(
+        f=rows.outputs.flatten(1),
+        residual=residual.flatten(1),
+        loss=value,
+        unit_of_row=rows.unit_of_row,
+        parameters=parameters,
+        drew_random_numbers=drew,
+        _model=model,
+        _batch=parsed,
+        _unit_in_batch=rows.unit_in_batch,
+        _causal_shift=shift,
+        _batch_norm=batch_norm,
+    )

@@ -1,0 +1,148 @@
+"""Losses: a mean over samples of a function of each sample's outputs, and its gradient u = dL/df.
+
+Source of the definitions: arXiv 2605.31244. The residual r = N u is used in place of u throughout, because it does not
+shrink with the batch and so survives low-precision backward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spectral_reach.measured.rows import IGNORE_INDEX, Rows
+
+LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Loss: TypeAlias = str | LossFunction
+
+
+def cross_entropy(outputs_NK: Tensor, targets_N: Tensor) -> Tensor:
+    """Mean over samples of -log softmax(f)[target], in nats."""
+    return F.cross_entropy(outputs_NK, targets_N)
+
+
+def squared_error(outputs_NK: Tensor, targets_NK: Tensor) -> Tensor:
+    """Mean over samples of 0.5 * ||f - y||^2, summed over the K outputs, so that r = f - y."""
+    return 0.5 * (outputs_NK - targets_NK).square().sum() / outputs_NK.shape[0]
+
+
+_BY_NAME: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "mse": squared_error}
+
+
+def resolve_loss(loss: Loss) -> LossFunction:
+    """The loss function behind a name or a callable ``(outputs, targets) -> scalar``."""
+    if isinstance(loss, str):
+        if loss not in _BY_NAME:
+            raise ValueError(f"loss={loss!r} is unknown; expected one of {sorted(_BY_NAME)} or a callable")
+        return _BY_NAME[loss]
+    if not callable(loss):
+        raise TypeError(f"loss is a {type(loss).__name__}; expected a name or a callable (outputs, targets) -> scalar")
+    return loss
+
+
+def loss_and_residual(loss: LossFunction, rows: Rows) -> tuple[float, Tensor]:
+    """The loss and r = N dL/df, (N, ...), at least in float32 whatever the outputs' precision.
+
+    Raises:
+        ValueError: targets that do not fit the loss, a loss that is no scalar, no mean over samples, or not finite.
+        TypeError: a loss that returns no tensor.
+    """
+    outputs = rows.outputs.detach()
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).requires_grad_()
+    _check_finite_outputs(outputs, rows)
+    targets = rows.targets
+    if loss is cross_entropy:
+        _check_class_indices(outputs, targets)
+    elif loss is squared_error:
+        _check_same_shape(outputs, targets)
+        targets = targets.to(outputs.dtype)
+    with torch.autocast(outputs.device.type, enabled=False):
+        value = _scalar(loss(outputs, targets))
+        if not value.requires_grad:
+            raise ValueError("the loss does not depend on the outputs through autograd; expected a differentiable loss")
+        if not bool(value.isfinite()):
+            raise ValueError(
+                f"the loss is {value.item():g}; expected a finite value: check the targets and the outputs"
+            )
+        if loss not in _BY_NAME.values():
+            _check_mean(loss, value.item(), outputs.detach(), rows)
+        (gradient,) = torch.autograd.grad(value, outputs)
+    residual = gradient * outputs.shape[0]
+    if not bool(residual.isfinite().all()):
+        raise ValueError("the gradient of the loss with respect to the outputs is not finite; expected finite values")
+    return value.item(), residual
+
+
+def _scalar(value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"the loss returned a {type(value).__name__}; expected a scalar tensor")
+    if value.ndim != 0:
+        raise ValueError(
+            f"the loss returned a tensor of shape {tuple(value.shape)}; expected a scalar, the mean over samples "
+            "(reduction='mean')"
+        )
+    return value
+
+
+def _check_finite_outputs(outputs: Tensor, rows: Rows) -> None:
+    bad = ~outputs.detach().isfinite().flatten(1).all(1)
+    if bool(bad.any()):
+        first = int(rows.unit_in_batch[rows.unit_of_row[bad.nonzero()[0, 0]]])
+        raise ValueError(
+            f"the model's outputs are not finite in {int(bad.sum())} of {bad.numel()} labelled rows (first in unit "
+            f"{first}); expected finite outputs: the model has diverged or the inputs are not finite"
+        )
+
+
+def _check_class_indices(outputs: Tensor, targets: Tensor) -> None:
+    if targets.dtype.is_floating_point:
+        raise TypeError(
+            f"loss='cross_entropy' got targets of dtype {targets.dtype}; expected class indices (int64): use 'mse' "
+            "for regression or a callable for class probabilities"
+        )
+    if outputs.ndim != 2 or targets.ndim != 1:
+        raise ValueError(
+            f"loss='cross_entropy' got outputs of shape {tuple(outputs.shape)} and targets of shape "
+            f"{tuple(targets.shape)}; expected outputs (B, ..., K) with targets (B, ...), or (B, K, ...) with (B, ...)"
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= outputs.shape[1]:
+        raise ValueError(
+            f"targets range from {low} to {high}; expected class indices in 0 .. {outputs.shape[1] - 1} (the model has "
+            f"{outputs.shape[1]} outputs), or {IGNORE_INDEX} for no label"
+        )
+
+
+def _check_same_shape(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"loss='mse' got outputs of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}; "
+            "expected the same shape: reshape the targets, for example targets.unsqueeze(-1)"
+        )
+    if not bool(targets.isfinite().all()):
+        raise ValueError("loss='mse' got targets that are not finite; expected finite values")
+
+
+@torch.no_grad()
+def _check_mean(loss: LossFunction, value: float, outputs: Tensor, rows: Rows) -> None:
+    """A mean over samples equals the weighted mean of its values on parts; a sum or a coupled loss does not."""
+    n = outputs.shape[0]
+    if n == 1:
+        return
+    n_units = rows.unit_in_batch.numel()
+    part_of_row = rows.unit_of_row if n_units > 1 else torch.arange(n, device=outputs.device) % 2
+    total, scale = 0.0, 0.0
+    for part in range(max(n_units, 2)):
+        index = part_of_row.eq(part).nonzero().squeeze(1)
+        part_value = float(_scalar(loss(outputs[index], rows.targets[index])))
+        total += index.numel() / n * part_value
+        scale += index.numel() / n * abs(part_value)
+    tolerance = (1e-9 if outputs.dtype == torch.float64 else 1e-4) * max(scale, abs(value))
+    if not abs(total - value) <= tolerance:
+        raise ValueError(
+            f"the loss is not a mean over samples: {value:g} on the batch, but {total:g} as the weighted mean over its "
+            "units; expected reduction='mean' without class weights and without coupling between units"
+        )

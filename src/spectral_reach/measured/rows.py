@@ -1,0 +1,86 @@
+"""Which entries of a model's outputs are f: the labelled rows, each with its target and its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+class NoLabelledRowsError(ValueError):
+    """The batch holds no row with a label, so that f is empty and nothing can be measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """The N labelled rows of a batch.
+
+    Attributes:
+        outputs: f before flattening, (N, *shape of one sample's outputs), attached to the autograd graph.
+        targets: (N, ...), one entry a row.
+        unit_of_row: (N,) int64, index of the row's unit among the units that hold a row, 0 .. n_units - 1.
+        unit_in_batch: (n_units,) int64, where each of these units stands in the user's batch.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    unit_of_row: Tensor
+    unit_in_batch: Tensor
+
+
+def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = False) -> Rows:
+    """Align outputs with targets and keep the rows that carry a label.
+
+    - class indices, classes last: outputs (B, ..., K), targets (B, ...) of integers, -100 = no label;
+    - class indices, classes second (PyTorch's layout for images): outputs (B, K, ...), targets (B, ...);
+    - regression: outputs and targets of one shape (B, ..., K), every row a sample; (B,) has K = 1;
+    - anything else that shares the leading axis: one sample a unit.
+
+    ``causal_shift``: the output at position t is compared with the target at t + 1.
+
+    Raises:
+        NoLabelledRowsError: every target is -100.
+        ValueError: shapes that cannot be aligned.
+    """
+    n_units = targets.shape[0]
+    if outputs.shape[0] != n_units:
+        raise ValueError(
+            f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}; expected the same leading "
+            "axis, one entry a unit"
+        )
+    if causal_shift:
+        outputs, targets = outputs[:, :-1], targets[:, 1:]
+    unit = torch.arange(n_units, device=outputs.device)
+    if not targets.dtype.is_floating_point and (by_class := _classes_last(outputs, targets)) is not None:
+        rows, labels = by_class.flatten(0, -2), targets.flatten()
+        unit = unit.repeat_interleave(labels.numel() // n_units)
+        labelled = labels.ne(IGNORE_INDEX)
+        if not bool(labelled.all()):
+            keep = labelled.nonzero().squeeze(1)
+            rows, labels, unit = rows[keep], labels[keep], unit[keep]
+    elif outputs.shape == targets.shape:
+        rows = outputs.unsqueeze(-1) if outputs.ndim == 1 else outputs.flatten(0, -2)
+        labels = targets.unsqueeze(-1) if targets.ndim == 1 else targets.flatten(0, -2)
+        unit = unit.repeat_interleave(rows.shape[0] // n_units)
+    else:
+        rows, labels = outputs, targets
+        if rows.ndim == 1:
+            rows = rows.unsqueeze(-1)
+    if rows.shape[0] == 0:
+        raise NoLabelledRowsError(
+            f"no row of the batch carries a label (targets of shape {tuple(targets.shape)}, all {IGNORE_INDEX}"
+            f"{' after the causal shift' if causal_shift else ''}); expected at least one label"
+        )
+    unit_in_batch, unit_of_row = torch.unique(unit, return_inverse=True)
+    return Rows(outputs=rows, targets=labels, unit_of_row=unit_of_row, unit_in_batch=unit_in_batch)
+
+
+def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    if outputs.shape[:-1] == targets.shape:
+        return outputs
+    if outputs.ndim == targets.ndim + 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape):
+        return outputs.movedim(1, -1)
+    return None
