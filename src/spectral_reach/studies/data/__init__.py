@@ -1,1 +1,7 @@
-"""Data sets, one file each."""
+"""Data sets, one file each: importing this room registers them all, loading one imports what it needs."""
+
+from spectral_reach.studies.data import digits as digits
+from spectral_reach.studies.data import stdlib as stdlib
+from spectral_reach.studies.data.registry import known as known
+from spectral_reach.studies.data.registry import load as load
+from spectral_reach.studies.data.tokens import TokenData as TokenData

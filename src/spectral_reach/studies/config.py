@@ -1,0 +1,64 @@
+"""What every frozen configuration shares: built from a mapping, checked, written back as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+
+
+def from_mapping(kind: type[C], values: Mapping[str, Any], where: str) -> C:
+    """A ``kind`` from its settings by name, as they stand in a JSON file.
+
+    Raises:
+        ValueError: a setting is unknown (the message lists the known ones), missing, or impossible.
+        TypeError: a setting is of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{where} is {values!r}; expected settings by name.")
+    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind) if f.init}
+    if unknown := [name for name in values if name not in known]:
+        raise ValueError(
+            f"{where} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(known)}."
+        )
+    if missing := [name for name, required in known.items() if required and name not in values]:
+        raise ValueError(f"{where} lacks {', '.join(map(repr, missing))}; its settings are {', '.join(known)}.")
+    return kind(**values)
+
+
+def as_mapping(config: DataclassInstance) -> dict[str, Any]:
+    """The settings by name, nested configurations as mappings, ready for JSON."""
+    return asdict(config)
+
+
+def check_types(config: DataclassInstance) -> None:
+    """Each plain setting (int, float, str, bool) is of its declared type; an int will do for a float.
+
+    Raises:
+        TypeError: one is not.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        declared, value = hints[field.name], getattr(config, field.name)
+        if declared is float and type(value) is int:
+            object.__setattr__(config, field.name, float(value))
+        elif declared in (int, float, str, bool) and type(value) is not declared:
+            raise TypeError(
+                f"{type(config).__name__}.{field.name} is {value!r}, a {type(value).__name__}; expected "
+                f"a {declared.__name__}."
+            )
+
+
+def check(config: DataclassInstance, name: str, holds: bool, expected: str) -> None:
+    """Refuse the setting ``name`` unless ``holds``.
+
+    Raises:
+        ValueError: "Config.name is value; expected ...".
+    """
+    if not holds:
+        raise ValueError(f"{type(config).__name__}.{name} is {getattr(config, name)!r}; expected {expected}.")

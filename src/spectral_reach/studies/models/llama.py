@@ -1,0 +1,102 @@
+"""Llama language models with random weights, from tiny to small: width, depth, heads and MLP grow together.
+
+Architecture: transformers' ``LlamaForCausalLM`` (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU,
+untied embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spectral_reach.studies.config import check, check_types
+from spectral_reach.studies.models.registry import register
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+_HEAD_WIDTH = 16
+_WIDTH_PER_LAYER = 32
+_MLP_MULTIPLE = 8
+
+
+@register("llama")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlamaConfig:
+    """The shape of one Llama.
+
+    Attributes:
+        vocabulary: tokens that it knows, and outputs K per token.
+        context: T, the longest sequence.
+        width: of the residual stream; a multiple of twice the number of heads (rotary positions turn pairs).
+        depth: number of layers.
+        heads: attention heads in every layer.
+        mlp_width: hidden width of the gated MLP.
+    """
+
+    vocabulary: int
+    context: int
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("vocabulary", "context", "width", "depth", "heads", "mlp_width"):
+            check(self, name, getattr(self, name) >= 1, "at least 1")
+        check(self, "width", self.width % (2 * self.heads) == 0, f"a multiple of 2 x {self.heads} heads")
+
+    @property
+    def parameters(self) -> int:
+        """P: every parameter, counted from the shape."""
+        return self.parameters_without_embeddings + 2 * self.vocabulary * self.width
+
+    @property
+    def parameters_without_embeddings(self) -> int:
+        """P without the token embedding and the readout: the layers and the last norm."""
+        attention = 4 * self.width**2
+        mlp = 3 * self.width * self.mlp_width
+        norms = 2 * self.width
+        return self.depth * (attention + mlp + norms) + self.width
+
+    def build(self, seed: int) -> LlamaForCausalLM:
+        """The model in float32 with weights drawn from ``seed`` alone; the global generator stays as is."""
+        from transformers import LlamaConfig as Architecture
+        from transformers import LlamaForCausalLM
+
+        architecture: dict[str, Any] = {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.width,
+            "intermediate_size": self.mlp_width,
+            "num_hidden_layers": self.depth,
+            "num_attention_heads": self.heads,
+            "max_position_embeddings": self.context,
+            "tie_word_embeddings": False,
+            "use_cache": False,
+            "attn_implementation": "sdpa",
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(Architecture(**architecture))
+
+
+def llama(width: int, *, vocabulary: int, context: int) -> LlamaConfig:
+    """The member of the family with this width.
+
+    One number sets the size: heads are 16 wide, a layer comes with every 32 of width, the MLP is 8/3 as wide as
+    the stream, rounded up to a multiple of 8. With 512 tokens, widths 16, 32, 48, 64, 96, 128 and 160 have 20, 45,
+    105, 166, 431, 923 and 1714 thousand parameters.
+    """
+    if width < _HEAD_WIDTH or width % _HEAD_WIDTH:
+        raise ValueError(f"width is {width}; expected a positive multiple of {_HEAD_WIDTH}, the width of a head.")
+    return LlamaConfig(
+        vocabulary=vocabulary,
+        context=context,
+        width=width,
+        depth=max(1, round(width / _WIDTH_PER_LAYER)),
+        heads=width // _HEAD_WIDTH,
+        mlp_width=-(-8 * width // (3 * _MLP_MULTIPLE)) * _MLP_MULTIPLE,
+    )

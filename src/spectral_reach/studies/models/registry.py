@@ -1,0 +1,76 @@
+"""Model families by name: ``@register("name")`` on a configuration class that can build its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from spectral_reach.studies.config import from_mapping
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class ModelConfig(Protocol):
+    """What a study needs of a model's configuration, a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+
+    @property
+    def context(self) -> int:
+        """T, the longest sequence that the model reads."""
+
+    @property
+    def parameters(self) -> int:
+        """P, all trainable parameters."""
+
+    @property
+    def parameters_without_embeddings(self) -> int:
+        """P without token embedding and readout."""
+
+    def build(self, seed: int) -> PreTrainedModel:
+        """The model with random weights from ``seed``."""
+
+
+_families: dict[str, type[ModelConfig]] = {}
+
+M = TypeVar("M", bound=type[ModelConfig])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Make a configuration class known under ``name``."""
+
+    def add(family: M) -> M:
+        if name in _families:
+            raise ValueError(f"A model family named {name!r} is registered already; choose another name.")
+        _families[name] = family
+        return family
+
+    return add
+
+
+def known() -> tuple[str, ...]:
+    """The names of all registered families, sorted."""
+    return tuple(sorted(_families))
+
+
+def name_of(config: ModelConfig) -> str:
+    """The name under which the class of ``config`` is registered."""
+    return next(name for name, family in _families.items() if family is type(config))
+
+
+def model_config(name: str, settings: Mapping[str, Any]) -> ModelConfig:
+    """The configuration of one model of the family ``name``.
+
+    Raises:
+        ValueError: the family or a setting is unknown (the message lists the known ones), missing or
+            impossible.
+    """
+    if name not in _families:
+        raise ValueError(f"Unknown model family {name!r}; the known ones are {', '.join(known())}.")
+    return from_mapping(_families[name], settings, f"The model family {name!r}")
