@@ -80,13 +80,28 @@ class Decomposition:
         assert nan == set(self.undefined), f"NaN fields {sorted(nan)} and reasons {sorted(self.undefined)} differ"
         object.__setattr__(self, "undefined", MappingProxyType(dict(self.undefined)))
 
+    @classmethod
+    def undefined_everywhere(cls, reason: str, estimator: str) -> Decomposition:
+        """The row of a step that could not be measured: every value NaN for the same ``reason``, every count 0."""
+        floats = [f.name for f in fields(cls) if f.type == "float"]
+        return cls(
+            **dict.fromkeys(floats, math.nan),
+            n_samples=0,
+            n_samples_against=None,
+            n_units=0,
+            n_outputs=0,
+            probes=0,
+            estimator=estimator,
+            undefined=dict.fromkeys(floats, reason),
+        )
+
     @property
     def raw(self) -> RawDecomposition:
         """The unnormalised components (with two batches N is sqrt(N_A N_B))."""
         other = self.n_samples if self.n_samples_against is None else self.n_samples_against
         n = math.sqrt(self.n_samples * other)
         return RawDecomposition(
-            chi_loss=self.chi_loss / n,
+            chi_loss=self.chi_loss / n if n else math.nan,
             chi_net=self.chi_net * n,
             chi_net_stderr=self.chi_net_stderr * n,
             chi_pos=self.chi_pos,

@@ -1,4 +1,4 @@
-"""chi_net by Rademacher probes over the whole batch: E ||J^T v||^2 = Tr(J J^T) for E[v v^T] = I (Hutchinson 1990).
+"""chi_net by Rademacher probes over the whole batch: E ||J^T v||^2 = Tr(J J^T) for E[v v^T] = I (Hutchinson 1989).
 
 Unbiased because E[v^T Theta v] = Tr(Theta E[v v^T]); Rademacher signs give the least variance among independent
 entries, 2 sum_{i != j} Theta_ij^2, which off-diagonal coupling between the outputs of *all* units dominates. One
