@@ -127,9 +127,7 @@ def _one_batch(measured: _Measured, options: EstimatorOptions) -> Decomposition:
     linearisation, trace = measured.linearisation, measured.trace
     noise: NoiseFreeNorm | None = None
     if linearisation.n_units > 1:
-        products = unit_gradient_products(
-            linearisation, measured.gradient, [measured.gradient], _signs(linearisation, options.seed)
-        )
+        products = unit_gradient_products(linearisation, measured.gradient, [], _signs(linearisation, options.seed))
         weights = linearisation.unit_weights
         chi_net_of_unit = None
         if trace.unit_traces is not None:

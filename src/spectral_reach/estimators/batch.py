@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, register
 from spectral_reach.estimators.subset import draw_units, generator
-from spectral_reach.jacobian.vjp import batched_vjp, directions_per_chunk, squared_norms
+from spectral_reach.jacobian.vjp import squared_norm, vjp
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -33,14 +33,13 @@ class Batch:
     def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
         """Mean over probes, with the standard error from their spread."""
         random = generator(options.seed, "probes", linearisation.f.device)
-        chunk = directions_per_chunk(linearisation, options.memory_budget)
-        norms: list[Tensor] = []
-        for start in range(0, options.probes, chunk):
-            count = min(chunk, options.probes - start)
-            probes = torch.stack([self._probe(linearisation, options.units, random) for _ in range(count)])
-            norms.append(squared_norms(batched_vjp(linearisation, probes)))
+        # One backward pass a probe: each fills the machine already, and vectorising them only costs memory.
+        norms = [
+            squared_norm(vjp(linearisation.f, self._probe(linearisation, options.units, random), linearisation))
+            for _ in range(options.probes)
+        ]
         share = 1.0 if options.units is None else options.units / linearisation.n_units
-        draws = torch.cat(norms) / share / linearisation.n_samples
+        draws = torch.tensor(norms, dtype=torch.float64) / share / linearisation.n_samples
         single = options.probes == 1
         return TraceEstimate(
             chi_net=float(draws.mean()),

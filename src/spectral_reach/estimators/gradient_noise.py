@@ -47,12 +47,12 @@ def noise_free_norm(
     """U of one batch of n >= 2 units.
 
     Args:
-        products: with ``products[0]`` = <g_i, g>.
+        products: of the units of this batch.
         weights: w_i = N_i / N, (n,).
         chi_loss_of_unit: mean squared residual of each unit's samples, (n,): chi_loss = sum_i w_i chi_loss_i.
         chi_net_of_unit: mean kernel diagonal of each unit's samples, (n,), or None where only the total is known.
     """
-    a, b = products.squared_norms, products.products[0]
+    a, b = products.squared_norms, products.with_batch
     n = weights.numel()
     squared_weights = float(weights.square().sum())
     off_diagonal = 1 - squared_weights
@@ -135,7 +135,7 @@ def _pair_noise(products: UnitGradientProducts, weights: Tensor) -> float:
     pairs = n * (n - 1)
     scale = pairs / (1 - float(weights.square().sum()))
     m2 = 2 * float(products.running_products.square().sum()) * scale**2 / pairs
-    row_means = (products.products[0] - products.squared_norms) * scale / (n - 1)
+    row_means = (products.with_batch - products.squared_norms) * scale / (n - 1)
     m, s2 = float(row_means.mean()), float(row_means.var())
     return max(0.0, (m2 - m**2 - 2 / n * s2 * (n - 1) ** 2 / (n - 2)) * (n - 1) / (n - 3))
 

@@ -31,6 +31,7 @@ class UnitGradientProducts:
 
     Attributes:
         squared_norms: ||g_i||^2, (n,).
+        with_batch: <g_i, g> with the gradient g of the same batch, (n,).
         products: <g_i, v> for the given vectors v, (number of vectors, n).
         running_products: <g_i, sum_{j<i} s_j g_j> for the given random signs s, (n,). Their squares estimate
             sum_{j<i} <g_i, g_j>^2 without bias.
@@ -38,6 +39,7 @@ class UnitGradientProducts:
     """
 
     squared_norms: Tensor
+    with_batch: Tensor
     products: Tensor
     running_products: Tensor
     signed_sum: Gradient
@@ -62,26 +64,26 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
 def unit_gradient_products(
     linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
 ) -> UnitGradientProducts:
-    """Products of every unit's gradient with the ``vectors`` and with each other (through random ``signs``, (n,)).
+    """Products of every unit's gradient with g, with the ``vectors`` and with each other (through ``signs``, (n,)).
 
-    ``gradient`` is g of the same linearisation, for the verification.
+    ``gradient`` is g of the same linearisation.
     """
     if not linearisation.drew_random_numbers and linearisation.n_units > 1:
-        products = _by_own_passes(linearisation, [gradient, *vectors], signs)
+        products = _by_own_passes(linearisation, gradient, vectors, signs)
         if products is not None:
-            return _without_first(products)
+            return products
 
     def whole_graph(unit: int) -> Gradient:
         chosen = (linearisation.unit_of_row == unit).unsqueeze(1)
         return vjp(linearisation.f, linearisation.residual * chosen / linearisation.n_samples, linearisation)
 
-    return _without_first(_accumulate(linearisation.n_units, whole_graph, [gradient, *vectors], signs))
+    return _accumulate(linearisation.n_units, whole_graph, gradient, vectors, signs)
 
 
 def _by_own_passes(
-    linearisation: Linearisation, vectors: Sequence[Gradient], signs: Tensor
+    linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
 ) -> UnitGradientProducts | None:
-    """The first route, with g as the first vector; None where it turns out not to hold."""
+    """The first route; None where it turns out not to hold."""
     tolerance = _tolerance(linearisation)
 
     def own_pass(unit: int) -> Gradient:
@@ -94,46 +96,50 @@ def _by_own_passes(
         return vjp(outputs, residual / linearisation.n_samples, linearisation)
 
     try:
-        products = _accumulate(linearisation.n_units, own_pass, vectors, signs)
+        products = _accumulate(linearisation.n_units, own_pass, gradient, vectors, signs)
     except Exception:
         # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
         # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
         return None
-    total, norm = float(products.products[0].sum()), inner_product(vectors[0], vectors[0])
+    total, norm = float(products.with_batch.sum()), inner_product(gradient, gradient)
     scale = math.sqrt(norm * linearisation.n_units * float(products.squared_norms.sum()))
     return products if abs(total - norm) <= tolerance * scale else None
 
 
 def _accumulate(
-    n_units: int, unit_gradient: Callable[[int], Gradient], vectors: Sequence[Gradient], signs: Tensor
+    n_units: int,
+    unit_gradient: Callable[[int], Gradient],
+    gradient: Gradient,
+    vectors: Sequence[Gradient],
+    signs: Tensor,
 ) -> UnitGradientProducts:
-    squared_norms = torch.zeros(n_units, dtype=torch.float64)
-    products = torch.zeros(len(vectors), n_units, dtype=torch.float64)
-    running_products = torch.zeros(n_units, dtype=torch.float64)
-    signed_sum = [torch.zeros_like(part) for part in vectors[0]]
+    """Go through the units once, with all sums in float64: late in training they are differences of large numbers."""
+    others = [_in_float64(gradient), *map(_in_float64, vectors)]
+    products = torch.zeros(len(others), n_units, dtype=torch.float64)
+    squared_norms, running_products = torch.zeros(2, n_units, dtype=torch.float64)
+    signed_sum = [torch.zeros_like(part) for part in others[0]]
     for unit in range(n_units):
-        g = unit_gradient(unit)
-        squared_norms[unit] = inner_product(g, g)
-        for row, vector in enumerate(vectors):
-            products[row, unit] = inner_product(g, vector)
-        running_products[unit] = inner_product(g, signed_sum)
+        g = _in_float64(unit_gradient(unit))
+        squared_norms[unit] = _dot(g, g)
+        products[:, unit] = torch.stack([_dot(g, other) for other in others])
+        running_products[unit] = _dot(g, signed_sum)
         for total, part in zip(signed_sum, g, strict=True):
             total.add_(part, alpha=float(signs[unit]))
     return UnitGradientProducts(
         squared_norms=squared_norms,
-        products=products,
+        with_batch=products[0],
+        products=products[1:],
         running_products=running_products,
         signed_sum=signed_sum,
     )
 
 
-def _without_first(products: UnitGradientProducts) -> UnitGradientProducts:
-    return UnitGradientProducts(
-        squared_norms=products.squared_norms,
-        products=products.products[1:],
-        running_products=products.running_products,
-        signed_sum=products.signed_sum,
-    )
+def _in_float64(gradient: Gradient) -> Gradient:
+    return [part.flatten().to(torch.float64) for part in gradient]
+
+
+def _dot(a: Gradient, b: Gradient) -> Tensor:
+    return torch.stack([torch.dot(x, y) for x, y in zip(a, b, strict=True)]).sum().cpu()
 
 
 def _tolerance(linearisation: Linearisation) -> float:

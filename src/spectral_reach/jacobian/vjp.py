@@ -63,6 +63,12 @@ def squared_norms(gradients: Gradient) -> Tensor:
     return torch.stack(norms).sum(0)
 
 
+def squared_norm(gradient: Gradient) -> float:
+    """||J^T v||^2 of one gradient, accumulated in float64."""
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64).square() for part in gradient]
+    return float(torch.stack(norms).sum())
+
+
 def inner_product(a: Gradient, b: Gradient) -> float:
     """<a, b> over all parameters, accumulated in float64."""
     return sum(
