@@ -33,7 +33,7 @@ def decompose(
     units: int | None = None,
     parameters: Selection = None,
     seed: int = 0,
-    memory_budget: int = 2**30,
+    memory_budget: int = 2**28,
 ) -> Decomposition:
     """Take the linearised loss change of a gradient step apart: delta_loss = chi_loss * chi_net * chi_pos.
 

@@ -84,7 +84,7 @@ def directions_per_chunk(linearisation: Linearisation, memory_budget: int) -> in
     shapes that the graph's nodes declare for their incoming gradients; a few of the largest live at the same time.
     """
     element = linearisation.f.element_size()
-    in_flight = 4 * max(_incoming_bytes(linearisation.f), default=0)
+    in_flight = 8 * max(_incoming_bytes(linearisation.f), default=0)
     gradients = sum(p.numel() * p.element_size() for p in linearisation.parameters.values())
     direction = 2 * linearisation.f.numel() * element + 2 * gradients + in_flight
     return max(1, int(memory_budget // direction))
