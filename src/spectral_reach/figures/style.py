@@ -1,0 +1,136 @@
+"""One visual language for every figure: type, axes, and model size on one ramp of colour.
+
+Figures are ``matplotlib.figure.Figure`` objects drawn under ``style()``: no pyplot, no display, no global state left
+behind. Text stays text in SVG and PDF. The ramp is viridis without its yellow end, which is perceptually uniform, safe
+for colour-blind readers, ordered in grey print, and legible on white: small models light, large ones dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
+
+TITLE_SIZE = 8.5
+LABEL_SIZE = 8.0
+SMALL_SIZE = 6.8
+INK = "#222222"
+FAINT = "#8a8a8a"
+FEW_DECADES = 1.6
+MOST_TICKS = 6
+
+_LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis
+
+_RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": LABEL_SIZE,
+    "mathtext.fontset": "dejavusans",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.labelsize": LABEL_SIZE,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.3,
+    "lines.solid_capstyle": "round",
+    "legend.fontsize": SMALL_SIZE,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "spectral-reach",  # element ids that do not change from run to run
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save inside this: our settings apply, the caller's come back."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+class SizeColours:
+    """The colour of each model size, by the logarithm of its parameters between the smallest and the largest."""
+
+    def __init__(self, parameters: Iterable[int]) -> None:
+        logs = [math.log(p) for p in parameters]
+        self._low, self._high = min(logs), max(logs)
+        self._ramp = matplotlib.colormaps["viridis"]
+
+    def __call__(self, parameters: int) -> tuple[float, float, float, float]:
+        """RGBA; the darkest for a single size."""
+        span = self._high - self._low
+        share = (math.log(parameters) - self._low) / span if span else 1.0
+        red, green, blue, alpha = self._ramp(_LIGHTEST + share * (_DARKEST - _LIGHTEST))
+        return red, green, blue, alpha
+
+
+def log_compute_axis(axes: Axes, *, labelled: bool) -> None:
+    """A logarithmic horizontal axis of compute, in powers of ten of FLOPs."""
+    axes.set_xscale("log")
+    _powers_of_ten(axes.xaxis)
+    if labelled:
+        axes.set_xlabel("compute (FLOPs)")
+    else:
+        axes.tick_params(labelbottom=False)
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic vertical axis from ``low`` to ``high`` in powers of ten; 2 and 5 are labelled if there are few."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    _powers_of_ten(axes.yaxis)
+    if math.log10(high / low) < FEW_DECADES:
+        axes.yaxis.set_minor_formatter(FuncFormatter(_two_or_five))
+        axes.tick_params(axis="y", which="minor", labelsize=SMALL_SIZE - 1)
+
+
+def log_loss_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic vertical axis over a decade or less, labelled with round plain numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _powers_of_ten(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(numticks=12))
+    axis.set_major_formatter(LogFormatterMathtext())
+    axis.set_minor_locator(LogLocator(subs=tuple(range(2, 10)), numticks=99))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _two_or_five(value: float, _: int) -> str:
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = round(value / 10.0**exponent)
+    return rf"${mantissa}\times 10^{{{exponent}}}$" if mantissa in (2, 5) else ""
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """At most six round numbers between ``low`` and ``high``, evenly spaced: no more decades than that are drawn."""
+    width = high - low
+    step = 10.0 ** math.floor(math.log10(width))
+    for fraction in (0.1, 0.2, 0.5, 1.0):
+        if width / (fraction * step) < MOST_TICKS:
+            step *= fraction
+            break
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

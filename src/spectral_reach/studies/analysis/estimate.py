@@ -1,0 +1,84 @@
+"""A number with its standard error, and the two ways in which repeated measurements become one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """``value`` ± ``stderr`` from ``n`` measurements; where either is NaN, ``reason`` says why.
+
+    The standard error covers the spread from measurement to measurement (fresh batches, fresh probes) within
+    one run. It does not cover what another seed of the same run would give.
+    """
+
+    value: float
+    stderr: float
+    n: int
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        undefined = math.isnan(self.value) or math.isnan(self.stderr)
+        assert undefined == (self.reason is not None), f"{self.value} ± {self.stderr} with reason {self.reason!r}"
+
+    @classmethod
+    def missing(cls, reason: str) -> Estimate:
+        """No value at all, for this reason."""
+        return cls(value=math.nan, stderr=math.nan, n=0, reason=reason)
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there are both a value and a standard error."""
+        return self.reason is None
+
+
+def mean(values: FloatArray) -> Estimate:
+    """The mean of the finite values, with standard error s / sqrt(n), s^2 the sample variance."""
+    kept = values[np.isfinite(values)]
+    n = len(kept)
+    if n == 0:
+        return Estimate.missing(_no_values(len(values)))
+    if n == 1:
+        return Estimate(value=float(kept[0]), stderr=math.nan, n=1, reason=_ONE_VALUE)
+    return Estimate(value=float(kept.mean()), stderr=float(kept.std(ddof=1) / math.sqrt(n)), n=n)
+
+
+def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Estimate:
+    """R = mean(numerator) / mean(denominator), with the jackknife's standard error.
+
+    The mean of ratios would be biased where the denominator fluctuates, and dominated by a few rows where the
+    numerator can be negative; averaging the two apart is neither. With R_(i) the ratio that leaves
+    measurement i out, stderr^2 = (n - 1) / n * sum_i (R_(i) - mean R_(.))^2. Pairs with a value that is not
+    finite are left out.
+    """
+    finite = np.isfinite(numerator) & np.isfinite(denominator)
+    above, below = numerator[finite], denominator[finite]
+    n = len(above)
+    if n == 0:
+        return Estimate.missing(_no_values(len(numerator)))
+    if below.sum() == 0:
+        return Estimate.missing("the denominator is zero in every measurement")
+    value = float(above.sum() / below.sum())
+    if n == 1:
+        return Estimate(value=value, stderr=math.nan, n=1, reason=_ONE_VALUE)
+    below_without = below.sum() - below
+    if (below_without == 0).any():
+        reason = "all but one of the measurements have a zero denominator, so their spread is unknown"
+        return Estimate(value=value, stderr=math.nan, n=n, reason=reason)
+    without = (above.sum() - above) / below_without
+    variance = (n - 1) / n * float(((without - without.mean()) ** 2).sum())
+    return Estimate(value=value, stderr=math.sqrt(variance), n=n)
+
+
+_ONE_VALUE = "one measurement has no spread to take a standard error from"
+
+
+def _no_values(n: int) -> str:
+    return "there is no measurement" if n == 0 else f"none of the {n} measurements is defined"

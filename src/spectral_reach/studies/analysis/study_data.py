@@ -1,0 +1,213 @@
+"""A study folder read into frozen arrays: what the analyses and the figures work on, finished or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.records.table import Table
+from spectral_reach.studies.analysis.estimate import FloatArray
+
+STUDY_FORMAT = "spectral-reach study"
+STUDY_VERSION = 1
+
+T = TypeVar("T")
+Columns = TypeVar("Columns", "Measurements", "Losses")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurements:
+    """The columns of ``measurements.parquet``, sorted by step; undefined values are NaN. All of one
+    length."""
+
+    step: NDArray[np.int64]
+    tokens: FloatArray
+    flops: FloatArray
+    chi_loss: FloatArray
+    chi_net: FloatArray
+    chi_pos: FloatArray
+    delta_loss: FloatArray
+    delta_loss_unbiased: FloatArray
+    n_units: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Losses:
+    """The columns of ``losses.parquet``, sorted by step; a loss that was not taken at a step is NaN."""
+
+    step: NDArray[np.int64]
+    tokens: FloatArray
+    flops: FloatArray
+    train_loss: FloatArray
+    heldout_loss: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunData:
+    """One run: what it was meant to be, and what it has recorded so far.
+
+    Attributes:
+        name: name of the run and of its folder.
+        parameters: all trainable parameters; the size of the model and the P of its compute, 6 P tokens.
+        parameters_without_embeddings: the same without token and position embeddings.
+        unigram_entropy: entropy of the training tokens' frequencies in nats: the loss of knowing nothing
+        else.
+        steps: updates that the run was planned to make.
+        warmup_steps: updates over which the learning rate rises.
+        is_finished: whether the run has made them all.
+        facts: everything that the run recorded about its model and data.
+    """
+
+    name: str
+    parameters: int
+    parameters_without_embeddings: int
+    unigram_entropy: float
+    steps: int
+    warmup_steps: int
+    is_finished: bool
+    facts: Mapping[str, Any]
+    measurements: Measurements
+    losses: Losses
+
+    @property
+    def steps_done(self) -> int:
+        """Steps whose training loss is on record."""
+        return int(np.isfinite(self.losses.train_loss).sum())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyData:
+    """The runs of one family, sorted by parameters, then by name. ``not_started`` have no folder yet."""
+
+    key: str
+    label: str
+    runs: tuple[RunData, ...]
+    not_started: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyData:
+    """A study: its families in the order in which they were declared."""
+
+    path: Path
+    study: str
+    preset: str
+    families: tuple[FamilyData, ...]
+
+
+def read_study(folder: Path | str) -> StudyData:
+    """Read ``study.json`` and every run folder that exists.
+
+    Raises:
+        ForeignFolderError: the folder has no readable study.json of this format and version, or one of its
+            run folders is not a run of this library.
+    """
+    path = Path(folder)
+    header = _read_header(path)
+    families = tuple(
+        _read_family(path, key, _entry(path, family, "label", str), _entry(path, family, "runs", list))
+        for key, family in _entry(path, header, "families", dict).items()
+    )
+    return StudyData(
+        path=path,
+        study=_entry(path, header, "study", str),
+        preset=_entry(path, header, "preset", str),
+        families=families,
+    )
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    file = path / "study.json"
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ForeignFolderError(
+            f"{path} is no study folder: its study.json cannot be read ({error}). Give the folder that "
+            "`spectral-reach demo` or `spectral-reach study run` wrote."
+        ) from error
+    got = (header.get("format"), header.get("version")) if isinstance(header, dict) else type(header).__name__
+    if got != (STUDY_FORMAT, STUDY_VERSION):
+        raise ForeignFolderError(
+            f"{file} is of a format that this version does not read: got {got!r}, "
+            f"expected {(STUDY_FORMAT, STUDY_VERSION)!r}. Give another folder, or the version that wrote this one."
+        )
+    assert isinstance(header, dict)
+    return header
+
+
+def _read_family(path: Path, key: str, label: str, names: Sequence[str]) -> FamilyData:
+    waiting = [name for name in names if _has_not_begun(path / "runs" / name)]
+    runs = [_read_run(path / "runs" / name, name) for name in names if name not in waiting]
+    return FamilyData(
+        key=key,
+        label=label,
+        runs=tuple(sorted(runs, key=lambda run: (run.parameters, run.name))),
+        not_started=tuple(waiting),
+    )
+
+
+def _has_not_begun(run: Path) -> bool:
+    """No folder, or one in which a kill has left nothing but hidden files: locks, unfinished writes."""
+    return not run.exists() or (run.is_dir() and all(entry.name.startswith(".") for entry in run.iterdir()))
+
+
+def _read_run(path: Path, name: str) -> RunData:
+    folder = RunFolder.open(path)
+    config = folder.config
+    training = _entry(path, config, "training", dict)
+    facts = _entry(path, config, "facts", dict)
+    return RunData(
+        name=name,
+        parameters=_entry(path, facts, "parameters", int),
+        parameters_without_embeddings=_entry(path, facts, "parameters_without_embeddings", int),
+        unigram_entropy=_entry(path, facts, "unigram_entropy", float),
+        steps=_entry(path, training, "steps", int),
+        warmup_steps=_entry(path, training, "warmup_steps", int),
+        is_finished=folder.is_finished,
+        facts=facts,
+        measurements=_columns(Measurements, folder.measurements),
+        losses=_columns(Losses, folder.losses),
+    )
+
+
+def _entry(path: Path, record: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = record.get(key)
+    if not isinstance(value, kind):
+        raise ForeignFolderError(
+            f"the record of {path} lacks {key!r}: got {value!r}, expected a {kind.__name__}. "
+            "Give a folder that this version of spectral-reach wrote."
+        )
+    return value
+
+
+def _columns(kind: type[Columns], table: Table) -> Columns:
+    """The columns that ``kind`` declares, null as NaN, read-only."""
+    arrow = table.arrow()
+    names = [field.name for field in fields(kind)]
+    lacking = [name for name in names if name not in arrow.column_names]
+    if arrow.num_rows and lacking:
+        raise ForeignFolderError(
+            f"{table.path} lacks the columns {lacking}: got {arrow.column_names}. "
+            "Give a folder that this version of spectral-reach wrote."
+        )
+    arrays: dict[str, Any] = {}
+    for name in names:
+        values = arrow.column(name).to_pylist() if arrow.num_rows else []
+        dtype = np.int64 if name in ("step", "n_units") else np.float64
+        arrays[name] = np.array([np.nan if value is None else value for value in values], dtype=dtype)
+        arrays[name].flags.writeable = False
+    return kind(**arrays)
