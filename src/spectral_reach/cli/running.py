@@ -1,0 +1,78 @@
+"""A study from its plan to its figure, as ``demo`` and ``study run`` show it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spectral_reach.cli.exits import Stopped
+from spectral_reach.cli.progress import RunsDisplay
+from spectral_reach.cli.terminal import stderr, stdout
+
+if TYPE_CHECKING:
+    from spectral_reach.studies.analysis.summary import Summary
+
+
+def run_study(
+    name: str, settings: Mapping[str, Any], out: Path, *, workers: int | None, command: Sequence[str]
+) -> None:
+    """Plan, run or resume, summarise; ``command`` is what the user would type to go on after Ctrl-C.
+
+    Raises:
+        ValueError: the study or a setting is unknown or impossible.
+        RecordError: ``out`` is busy, holds something else or cannot be written.
+        RunsFailedError: some runs failed.
+        Stopped: Ctrl-C; everything recorded so far is kept.
+    """
+    console = stdout()
+    with _resumable(out, command):
+        from spectral_reach.studies import registry
+        from spectral_reach.studies.analysis.report import write_summary
+        from spectral_reach.studies.analysis.summary import summarise
+        from spectral_reach.studies.cost import expected_cost
+        from spectral_reach.studies.engines.local import available_cores, run_all
+        from spectral_reach.studies.study_folder import sole_owner, write_plan
+
+        workers = available_cores() if workers is None else workers
+        with sole_owner(out):
+            plan = registry.find(name).plan(settings)
+            console.print(f"Expected cost: {expected_cost(plan, workers)}, on {workers} cores.", markup=False)
+            folders = write_plan(out, plan)
+            with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
+                run_all(folders, workers=workers, on_progress=display)
+            summary = summarise(out)
+            files = write_summary(summary, out)
+    show(summary, console)
+    console.print("Summary: " + ", ".join(str(file) for file in files), markup=False)
+
+
+def show(summary: Summary, console: Console) -> None:
+    """The table and the words of each family."""
+    from spectral_reach.studies.analysis.report import COLUMNS, table
+    from spectral_reach.studies.analysis.words import describe_family
+
+    for family in summary.families:
+        shown = Table(title=escape(family.label), title_justify="left", title_style="bold")
+        for column in COLUMNS:
+            shown.add_column(column, justify="left" if column == COLUMNS[0] else "right")
+        for row in table(family):
+            shown.add_row(*map(escape, row))
+        console.print()
+        console.print(shown)
+        console.print(escape(describe_family(family)))
+    console.print()
+
+
+@contextmanager
+def _resumable(out: Path, command: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"What has been recorded is kept in {out}.", shlex.join(command)) from None

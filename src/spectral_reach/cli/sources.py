@@ -1,0 +1,124 @@
+"""What ``measure`` looks at: the latest checkpoint of a run, or a local Hugging Face folder, and data to put in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectral_reach.records.run_folder import FORMAT, RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from spectral_reach.studies.data import TokenData
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A model on disk.
+
+    Attributes:
+        name: what the user called it.
+        weights: Hugging Face folder with ``config.json`` and safetensors.
+        step: updates that a run had made; None for a model that is not from a run.
+        run: the configuration of the run, if it is from one.
+    """
+
+    name: str
+    weights: Path
+    step: int | None = None
+    run: Mapping[str, Any] | None = None
+
+    def load_model(self) -> PreTrainedModel:
+        """The causal language model in float32 and evaluation mode. Runs no code from the folder and no pickle.
+
+        Raises:
+            ValueError: the folder holds no such model, or not all of its weights.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        # transformers leaves these without types.
+        hugging_face: Any = AutoModelForCausalLM
+        quiet: Any = logging.disable_progress_bar
+        quiet()
+        try:
+            model, report = hugging_face.from_pretrained(
+                str(self.weights),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"{self.weights} cannot be loaded as a causal language model: {reason} Expected a Hugging Face folder "
+                "with config.json and its weights as safetensors."
+            ) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(
+                f"{self.weights} lacks {len(missing)} weights of its architecture, the first is {missing[0]}; expected "
+                "all of them, since the rest would be random. Save the whole causal language model."
+            )
+        loaded: PreTrainedModel = model
+        return loaded
+
+    def load_data(self, name: str | None, options: Mapping[str, Any]) -> TokenData:
+        """The data that the user named, else those of the run.
+
+        Raises:
+            ValueError: no data are named where there are no own ones, options without a name, or data that have
+                changed since the run was planned.
+        """
+        from spectral_reach.studies import data as data_sets
+        from spectral_reach.studies.training.run_config import RunConfig, check_data
+
+        if name is not None:
+            return data_sets.load(name, **options)
+        if self.run is None:
+            raise ValueError(f"{self.name} has no data of its own; name some: --data {' or '.join(data_sets.known())}.")
+        if options:
+            given = ", ".join(f"--{option}" for option in options)
+            raise ValueError(f"{given} only goes with --data; without it the run's own data are used as they were.")
+        config = RunConfig.from_dict(self.run)
+        data = config.data.load()
+        check_data(config, data)
+        return data
+
+
+def find(folder: Path) -> Source:
+    """The model in ``folder``.
+
+    Raises:
+        ValueError: it is no folder with a model, or a run without a checkpoint yet.
+        ForeignFolderError: it is a run folder that this version does not read.
+    """
+    if (folder / "study.json").is_file():
+        raise ValueError(f"{folder} is a study; name one of its runs: {folder / 'runs'}/NAME.")
+    header = _header(folder)
+    if header.get("format") != FORMAT:
+        return Source(name=str(folder), weights=folder)
+    run = RunFolder.open(folder)
+    checkpoint = run.checkpoints.latest()
+    if checkpoint is None:
+        raise ValueError(f"{folder} has no checkpoint yet; let the run go on until it has written one.")
+    return Source(name=str(folder), weights=checkpoint.path, step=checkpoint.step, run=run.config)
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    expected = "expected a run folder, or a Hugging Face folder with config.json and safetensors"
+    file = folder / "config.json"
+    if not file.is_file():
+        state = "has no config.json" if folder.is_dir() else "is no folder"
+        raise ValueError(f"{folder} {state}; {expected}.")
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}); {expected}.") from error
+    return header if isinstance(header, dict) else {}

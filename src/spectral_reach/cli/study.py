@@ -1,0 +1,45 @@
+"""``spectral-reach study``: families of runs that are trained, measured and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+study = typer.Typer(name="study", no_args_is_help=True, help="Run families of models that are measured and compared.")
+
+
+@study.command("list")
+def list_studies() -> None:
+    """Name the studies and their presets."""
+    from spectral_reach.cli.terminal import stdout
+    from spectral_reach.studies import registry
+
+    console = stdout()
+    for name in registry.known():
+        entry = registry.find(name)
+        console.print(f"[bold]{name}[/bold]  {entry.description}")
+        for preset, purpose in entry.presets.items():
+            console.print(f"  --preset {preset}: {purpose}", markup=False)
+
+
+@study.command("run")
+def run(
+    name: Annotated[str, typer.Argument(help="The study; `study list` names them all.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the summary.", show_default=False)],
+    preset: Annotated[str, typer.Option(help="A ready-made size of the study.")] = "demo",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="one a core")
+    ] = None,
+) -> None:
+    """Train and measure every run of a study, then compare them.
+
+    Run it again to go on after an interruption: finished runs are skipped, others continue at their checkpoint.
+    """
+    from spectral_reach.cli.running import run_study
+
+    command = ["spectral-reach", "study", "run", name, "--preset", preset, "--out", str(out)]
+    if workers is not None:
+        command += ["--workers", str(workers)]
+    run_study(name, {"preset": preset}, out, workers=workers, command=command)
