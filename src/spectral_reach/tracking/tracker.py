@@ -1,0 +1,214 @@
+"""``sr.Tracker``: measures a model while it trains, without a trace in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from spectral_reach.decomposition.decompose import decompose
+from spectral_reach.decomposition.result import Decomposition
+from spectral_reach.estimators import check_name
+from spectral_reach.measured.isolation import unwrapped
+from spectral_reach.measured.losses import Loss, resolve_loss
+from spectral_reach.measured.parameters import Selection, select_parameters
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
+
+_FIELDS = tuple(field.name for field in fields(Decomposition))
+
+
+class Tracker:
+    """Takes the decomposition of a model on a schedule, keeps the rows, and writes each to disk when it is taken.
+
+    Training with a tracker gives bit for bit the parameters, buffers, optimiser state and random numbers of
+    training without. The probes of a step depend on ``(seed, step)`` alone, so that a run that was interrupted
+    measures what it would have measured. Steps that are on record are not measured again.
+
+    Args:
+        model: the model in training.
+        schedule: measure every n steps (int), at these steps (``sr.log_windows``), or where ``schedule(step)``
+            is true. Steps count the updates made so far: 0 is the untrained model.
+        out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
+            same settings has left it, and no other process may write it until ``close()``. A ``RunFolder`` is
+            written to under the caller's lock. None keeps the rows in memory only.
+        loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
+            ``memory_budget``.
+        seed: where the probe seeds of all steps come from; 0 or more.
+
+    Raises:
+        ValueError, TypeError: a schedule or setting that is not possible.
+        RunFolderBusyError, ForeignFolderError, RecordError: ``out`` is in use, belongs to something else, or
+            cannot be written.
+
+    Example:
+        The three lines that a training loop needs are marked.
+
+        >>> import torch, spectral_reach as sr
+        >>> model = torch.nn.Linear(4, 3)
+        >>> optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> tracker = sr.Tracker(model, schedule=sr.log_windows(100, per_decade=4, width=4))  # 1: out="run" keeps it
+        >>> for step in range(100):
+        ...     inputs, targets = torch.randn(8, 4), torch.randint(0, 3, (8,))
+        ...     _ = tracker.measure(step, (inputs, targets))  # 2
+        ...     optimiser.zero_grad()
+        ...     torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+        ...     optimiser.step()
+        >>> tracker.close()  # 3
+        >>> [0 <= row["chi_pos"] <= 1 for row in tracker.history if row["step"] in (0, 99)]
+        [True, True]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        schedule: Schedule,
+        out: str | Path | RunFolder | None = None,
+        loss: Loss = "cross_entropy",
+        estimator: str = "auto",
+        probes: int = 1,
+        units: int | None = None,
+        parameters: Selection = None,
+        seed: int = 0,
+        memory_budget: int = 2**30,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        # A wrong setting has to show now, not hours later at the first step that is due.
+        check_name(estimator)
+        resolve_loss(loss)
+        integer_from(0, "seed", seed)
+        integer_from(1, "probes", probes)
+        if units is not None:
+            integer_from(1, "units", units)
+        integer_from(1, "memory_budget", memory_budget)
+        if isinstance(parameters, Iterator):
+            parameters = tuple(parameters)  # Every measurement goes through it again.
+        chosen = select_parameters(unwrapped(model), parameters)
+
+        self._model = model
+        self._due = due_at(schedule)
+        self._seed = seed
+        self._options: dict[str, Any] = {
+            "loss": loss,
+            "estimator": estimator,
+            "probes": probes,
+            "units": units,
+            "parameters": parameters,
+            "memory_budget": memory_budget,
+        }
+        self._closed = False
+        self._history: list[dict[str, Any]] = []
+        self._folder: RunFolder | None = None
+        with ExitStack() as held:
+            if isinstance(out, RunFolder):
+                self._folder = out
+            elif out is not None:
+                self._folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
+                held.enter_context(self._folder.lock())
+            if self._folder is not None:
+                self._history = self._folder.measurements.rows()
+            self._held = held.pop_all()
+        self._recorded = {row["step"] for row in self._history}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows on record, in the order taken: ``step``, the caller's columns, the fields of Decomposition."""
+        return list(self._history)
+
+    def due(self, step: int) -> bool:
+        """Whether the schedule wants a measurement after ``step`` updates."""
+        return bool(self._due(integer_from(0, "step", step)))
+
+    def measure(self, step: int, batch: Any, *, against: Any = None, **columns: object) -> Decomposition | None:
+        """Measure on ``batch`` if ``step`` is due and not on record, and record the row durably.
+
+        Args:
+            step: updates made so far.
+            batch: as in ``sr.decompose``, for example the batch that the next update will use.
+            against: a second batch, as in ``sr.decompose``.
+            **columns: further columns of the row, single numbers or strings: ``tokens=...``, ``lr=...``.
+
+        Returns:
+            The decomposition, or None where nothing was measured.
+
+        Raises:
+            ValueError, TypeError: a column that is no single value or has the name of a field; what
+                ``sr.decompose`` raises. Training can go on as if nothing had been measured.
+            RecordError: the row cannot be written.
+        """
+        if self._closed:
+            raise ValueError("the tracker is closed; expected no measurement after close(): make a new Tracker")
+        if not self.due(step) or int(step) in self._recorded:
+            return None
+        row: dict[str, Any] = {"step": int(step), **_checked(columns)}
+        result = decompose(self._model, batch, against=against, seed=_seed_of(self._seed, step), **self._options)
+        row |= result.as_dict()
+        if self._folder is not None:
+            self._folder.measurements.append(row)
+        self._history.append(row)
+        self._recorded.add(row["step"])
+        return result
+
+    def close(self) -> None:
+        """Let other processes write the folder again. Every row is on disk already; closing twice is fine."""
+        self._closed = True
+        self._held.close()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _identity(self, chosen: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+        """What a row depends on, besides the training: two trackers that differ here do not share a folder.
+
+        The schedule is left out: a run may be extended, and the rows say which steps were measured. So is the
+        memory budget, which changes no result.
+        """
+        loss, selection = self._options["loss"], self._options["parameters"]
+        return {
+            "loss": loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__),
+            "estimator": self._options["estimator"],
+            "probes": self._options["probes"],
+            "units": self._options["units"],
+            "parameters": None if selection is None else list(chosen),
+            "parameter_count": sum(parameter.numel() for parameter in chosen.values()),
+            "seed": self._seed,
+        }
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A seed of 63 bits for the probes of one step: unrelated from step to step, the same on every run."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _checked(columns: Mapping[str, object]) -> dict[str, bool | int | float | str | None]:
+    values: dict[str, bool | int | float | str | None] = {}
+    for name, value in columns.items():
+        if name in _FIELDS:
+            raise ValueError(
+                f"column {name!r} has the name of a field of Decomposition; expected another name, for example "
+                f"{'train_' + name!r}"
+            )
+        if isinstance(value, (Tensor, np.ndarray, np.generic)):
+            if value.ndim != 0:
+                raise TypeError(
+                    f"column {name!r} is of shape {tuple(value.shape)}; expected a single number or string: reduce "
+                    "it, or give one column per element"
+                )
+            value = value.item()
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            raise TypeError(f"column {name!r} is a {type(value).__name__}; expected a single number or string")
+        values[name] = value
+    return values
