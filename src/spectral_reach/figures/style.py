@@ -129,8 +129,8 @@ def _round_numbers(low: float, high: float) -> list[float]:
     """At most six round numbers between ``low`` and ``high``, evenly spaced: no more decades than that are drawn."""
     width = high - low
     step = 10.0 ** math.floor(math.log10(width))
-    for fraction in (0.1, 0.2, 0.5, 1.0):
-        if width / (fraction * step) < MOST_TICKS:
-            step *= fraction
+    for multiple in (0.1, 0.2, 0.5, 1.0, 2.0):
+        if width / (multiple * step) < MOST_TICKS:
+            step *= multiple
             break
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -34,8 +34,8 @@ def small(estimate: Estimate) -> str:
     exponent = math.floor(math.log10(largest))
     unit = power_of_ten(exponent)
     if math.isnan(stderr):
-        return f"{value / 10**exponent:.2f}×{unit}"
-    return f"({value / 10**exponent:.2f} ± {stderr / 10**exponent:.2f})×{unit}"
+        return f"{signed(value / 10**exponent)}×{unit}"
+    return f"({signed(value / 10**exponent)} ± {stderr / 10**exponent:.2f})×{unit}"
 
 
 def with_error(estimate: Estimate) -> str:
@@ -47,7 +47,7 @@ def with_error(estimate: Estimate) -> str:
         return f"{value:.4g}"
     exponent = math.floor(math.log10(stderr))
     places = max(0, -exponent + (stderr / 10**exponent < 2))
-    return f"{value:.{places}f} ± {stderr:.{places}f}"
+    return f"{signed(value, places)} ± {stderr:.{places}f}"
 
 
 def interval(low: float, high: float) -> str:

@@ -188,7 +188,7 @@ def _entry(path: Path, record: Mapping[str, Any], key: str, kind: type[T]) -> T:
     value = record.get(key)
     if not isinstance(value, kind):
         raise ForeignFolderError(
-            f"the record of {path} lacks {key!r}: got {value!r}, expected a {kind.__name__}. "
+            f"the record of {path} lacks {key!r}: got {value!r}, expected a value of type {kind.__name__}. "
             "Give a folder that this version of spectral-reach wrote."
         )
     return value

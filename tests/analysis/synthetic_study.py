@@ -1,0 +1,210 @@
+"""Study folders with plausible curves and known laws, for tests of the analyses and of the figures.
+
+Not a test: ``tests/`` is on the path, so both folders import it as ``analysis.synthetic_study``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.analysis.study_data import Losses, Measurements, RunData
+from spectral_reach.tracking.schedule import log_windows
+
+TOKENS_PER_STEP = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticRun:
+    """A run with loss floor + (start - floor) (1 + s / 12)^-decay and a position that rises, then falls."""
+
+    name: str
+    parameters: int
+    steps: int = 300
+    done: int | None = None  # None: finished
+    warmup_steps: int = 10
+    start: float = 6.24
+    entropy: float = 5.2
+    floor: float = 2.0
+    decay: float = 0.6
+    loss_noise: float = 0.02
+    late_position: float = 1e-7  # of the population, at the end
+    batch_noise: float = 1e-6  # what noise adds to the mini-batch's chi_pos
+    position_noise: float = 1e-7
+    units: int = 32
+    late_units: int = 32
+    seed: int = 0
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "family": "text",
+            "training": {"steps": self.steps, "warmup_steps": self.warmup_steps},
+            "facts": {
+                "parameters": self.parameters,
+                "parameters_without_embeddings": int(0.7 * self.parameters),
+                "unigram_entropy": self.entropy,
+                "data_hash": "0123abcd",
+            },
+            **self.overrides,
+        }
+
+    @property
+    def last(self) -> int:
+        return self.steps if self.done is None else self.done
+
+    def flops(self, step: int) -> int:
+        return 6 * self.parameters * TOKENS_PER_STEP * step
+
+    def loss(self, step: float) -> float:
+        return self.floor + (self.start - self.floor) * (1 + step / 12) ** -self.decay
+
+    def position(self, step: float) -> float:
+        peak = 2e-5
+        fall = math.log(peak / self.late_position) / math.log(self.steps / 15)
+        return peak * min(1.0, (step + 3) / 15) * max(1.0, step / 15) ** -fall
+
+    def loss_rows(self) -> list[dict[str, Any]]:
+        rng = np.random.default_rng([self.seed, self.parameters])
+        rows = []
+        for step in range(self.last + (self.done is None)):
+            ended = step == self.steps
+            train = None if ended else self.loss(step) * math.exp(self.loss_noise * rng.standard_normal())
+            held_out = 1.02 * self.loss(step) if ended or step % 50 == 0 else None
+            spent = {"step": step, "tokens": TOKENS_PER_STEP * step, "flops": self.flops(step)}
+            rows.append({**spent, "train_loss": train, "heldout_loss": held_out})
+        return rows
+
+    def measurement_rows(self) -> list[dict[str, Any]]:
+        rng = np.random.default_rng([self.seed, self.parameters, 1])
+        late = math.ceil(0.9 * self.steps)
+        steps = {*log_windows(self.steps, 8, 4), *range(late, self.steps, max(1, (self.steps - late) // 15))}
+        return [self.measurement(step, rng, late) for step in sorted(steps) if step < self.last]
+
+    def measurement(self, step: int, rng: np.random.Generator, late: int) -> dict[str, Any]:
+        units = self.late_units if step >= late else self.units
+        chi_loss, chi_net = 0.8 + 0.05 * rng.standard_normal(), 900 + 20 * rng.standard_normal()
+        scale = chi_loss * chi_net
+        unbiased = self.position(step) + self.position_noise * rng.standard_normal()
+        mini = max(self.position(step) + self.batch_noise * 32 / units * (1 + 0.1 * rng.standard_normal()), 1e-12)
+        return {
+            "step": step,
+            "tokens": TOKENS_PER_STEP * step,
+            "flops": self.flops(step),
+            "loss": self.loss(step),
+            "chi_loss": chi_loss,
+            "chi_net": chi_net,
+            "chi_pos": mini,
+            "delta_loss": mini * scale,
+            "chi_net_stderr": 5.0,
+            "chi_pos_stderr": 0.01 * mini,
+            "delta_loss_unbiased": unbiased * scale,
+            "delta_loss_unbiased_stderr": self.position_noise * scale,
+            "chi_pos_unbiased": unbiased,
+            "chi_pos_unbiased_stderr": self.position_noise,
+            "gradient_noise_scale": 100.0,
+            "n_samples": units * 64,
+            "n_samples_against": None,
+            "n_units": units,
+            "n_outputs": 512,
+            "probes": 1,
+            "estimator": "batch",
+            "undefined": {},
+        }
+
+
+def text_runs(**changes: Any) -> list[SyntheticRun]:
+    """Five sizes whose population position falls with size."""
+    sizes = [21_000, 56_300, 207_000, 412_000, 910_000]
+    floors = [3.6, 3.1, 2.6, 2.3, 2.1]
+    positions = [1.1e-6, 4.1e-7, 2.3e-7, 1.5e-7, 0.8e-7]
+    return [
+        replace(
+            SyntheticRun(
+                name=f"text-{i}", parameters=p, floor=f, late_position=q, position_noise=0.4 * q + 3e-8, seed=i
+            ),
+            **changes,
+        )
+        for i, (p, f, q) in enumerate(zip(sizes, floors, positions, strict=True))
+    ]
+
+
+def pixel_runs(**changes: Any) -> list[SyntheticRun]:
+    """Four sizes whose population position hardly depends on size."""
+    sizes = [6_200, 24_000, 142_000, 784_000]
+    floors = [1.05, 0.95, 0.85, 0.8]
+    return [
+        replace(
+            SyntheticRun(
+                name=f"pixels-{i}",
+                parameters=p,
+                floor=f,
+                start=2.83,
+                entropy=2.1,
+                late_position=1e-5,
+                position_noise=2e-6,
+                batch_noise=1e-5,
+                seed=i,
+            ),
+            **changes,
+        )
+        for i, (p, f) in enumerate(zip(sizes, floors, strict=True))
+    ]
+
+
+def write_study(
+    folder: Path, families: dict[str, Sequence[SyntheticRun]], *, not_started: dict[str, list[str]] | None = None
+) -> Path:
+    """Write ``study.json`` and the run folders through the library's own records."""
+    labels = {"text": "Text: Python standard library", "pixels": "Images: hand-written digits"}
+    waiting = not_started or {}
+    header = {
+        "format": "spectral-reach study",
+        "version": 1,
+        "study": "scaling",
+        "preset": "synthetic",
+        "families": {
+            key: {"label": labels.get(key, key), "runs": [*(run.name for run in runs), *waiting.get(key, [])]}
+            for key, runs in families.items()
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.json").write_text(json.dumps(header), encoding="utf-8")
+    for runs in families.values():
+        for run in runs:
+            record = RunFolder.create(folder / "runs" / run.name, run.config())
+            record.losses.append_many(run.loss_rows())
+            record.measurements.append_many(run.measurement_rows())
+            if run.done is None:
+                record.mark_finished({})
+    return folder
+
+
+def as_run_data(run: SyntheticRun) -> RunData:
+    """The run as the analyses see it, without a folder."""
+    facts = run.config()["facts"]
+    return RunData(
+        name=run.name,
+        parameters=run.parameters,
+        parameters_without_embeddings=facts["parameters_without_embeddings"],
+        unigram_entropy=run.entropy,
+        steps=run.steps,
+        warmup_steps=run.warmup_steps,
+        is_finished=run.done is None,
+        facts=facts,
+        measurements=_columns(Measurements, run.measurement_rows()),
+        losses=_columns(Losses, run.loss_rows()),
+    )
+
+
+def _columns(kind: Any, rows: list[dict[str, Any]]) -> Any:
+    values = {f.name: [math.nan if row[f.name] is None else row[f.name] for row in rows] for f in fields(kind)}
+    return kind(**{k: np.array(v, dtype=int if k in ("step", "n_units") else float) for k, v in values.items()})

@@ -1,0 +1,86 @@
+"""The visual language: one ramp for sizes, legible on white; round numbers on axes; lines that fit."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from spectral_reach.figures import caption
+from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis, log_loss_axis, style
+
+
+def luminance(colour):
+    """Relative luminance of sRGB (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_sizes_run_from_light_to_dark_evenly_in_their_logarithm():
+    sizes = [1_000, 10_000, 100_000, 1_000_000]
+    colours = SizeColours(sizes)
+    light = [luminance(colours(size)) for size in sizes]
+    assert light == sorted(light, reverse=True)
+    # The lightest still stands out from white by 1.6:1 in thick lines, the darkest by more than 7:1.
+    assert 1.05 / (light[0] + 0.05) > 1.6
+    assert 1.05 / (light[-1] + 0.05) > 7
+    assert colours(31_623) == pytest.approx(SizeColours([10_000, 31_623, 100_000])(31_623), abs=0.15)
+
+
+def test_a_single_size_is_dark():
+    assert luminance(SizeColours([5_000])(5_000)) < 0.1
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.3, 6.4), (0.9, 3.0), (1.0, 1.2), (3.1, 3.35), (0.02, 0.4), (1.5, 11.0)])
+def test_losses_get_three_to_six_round_ticks(low, high):
+    with style():
+        axes = Figure().add_subplot()
+        log_loss_axis(axes, low, high)
+        ticks = axes.get_yticks()
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert 3 <= len(ticks) <= 6
+    assert all(low <= tick <= high for tick in ticks)
+    assert all(len(label) <= 4 for label in labels)
+
+
+def test_compute_is_labelled_in_powers_of_ten():
+    with style():
+        axes = Figure().add_subplot()
+        log_compute_axis(axes, labelled=True)
+        axes.set_xlim(1e8, 1e12)
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert r"$\mathdefault{10^{12}}$" in labels
+    assert axes.get_xlabel() == "compute (FLOPs)"
+
+
+@pytest.mark.parametrize(("low", "labelled"), [(1e-6, True), (1e-9, False)])
+def test_two_and_five_are_labelled_only_where_decades_are_few(low, labelled):
+    with style():
+        axes = Figure().add_subplot()
+        log_axis(axes, low, 2.5e-5)
+        labels = [label.get_text() for label in axes.get_yticklabels(minor=True)]
+    assert (r"$2\times 10^{-5}$" in labels) is labelled
+    assert not any("3" in label for label in labels)
+
+
+def test_lines_are_as_wide_as_allowed_and_no_wider():
+    text = "The quick brown fox = 1.00 ± 0.25 jumps over the lazy dog. " * 5
+    lines = caption.wrap(text, 2.0)
+    assert " ".join(lines) == text.strip()
+    figure = Figure(figsize=(4, 4))
+    widths = [figure.text(0, 0, line, fontsize=6.8).get_window_extent().width / figure.dpi for line in lines]
+    assert max(widths) < 2.0 * 1.03  # hinting at 100 dots per inch
+    assert np.mean(widths[:-1]) > 1.6
+    assert not any(line.endswith(("±", "=")) or line.startswith(("±", "=")) for line in lines)
+
+
+def test_a_word_longer_than_a_line_is_kept_whole():
+    assert caption.wrap("a incomprehensibilities b", 0.3) == ["a", "incomprehensibilities", "b"]
+
+
+def test_looking_at_the_registry_loads_neither_matplotlib_nor_torch():
+    heavy = "{'matplotlib', 'torch', 'numpy'}"
+    code = f"import sys; import spectral_reach.figures.registry; print(*{heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
