@@ -10,6 +10,7 @@ from scipy.stats import binom
 from analysis.synthetic_study import SyntheticRun, as_run_data, text_runs
 from spectral_reach.studies.analysis.frontier import Frontier, frontier
 from spectral_reach.studies.analysis.loss_curve import loss_curve
+from spectral_reach.studies.analysis.size_curve import size_curves
 from spectral_reach.studies.analysis.study_data import Losses, RunData
 
 ALPHA, AMPLITUDE = 0.11, 60.0
@@ -198,11 +199,40 @@ def test_windows_hold_every_loss_once_and_average_it():
     assert math.floor(10 * math.log10(run.losses.flops[window.last_step])) == window.index
 
 
-def test_the_error_of_a_window_is_that_of_its_noise_not_of_its_slope():
-    errors = [loss_curve(exact_run(1000, np.random.default_rng(seed)))[-1] for seed in range(100)]
-    noise = [0.03 * w.loss / math.sqrt(w.n) for w in errors]
-    # Each variance is from n losses: relative error sqrt(2 / n), n about 80; 100 of them.
-    ratio = np.mean([w.stderr**2 for w in errors]) / np.mean(np.square(noise))
-    assert ratio == pytest.approx(1, abs=4 * math.sqrt(2 / errors[0].n / 100))
-    steep = exact_run(1000, np.random.default_rng(0), noise=0.0)
-    assert loss_curve(steep)[-1].stderr < 0.02 * errors[0].stderr
+@pytest.mark.parametrize("n", [3, 5, 40])
+def test_the_error_of_a_window_is_that_of_its_noise_not_of_its_slope(n):
+    windows = [
+        next(w for w in loss_curve(exact_run(1000, np.random.default_rng(seed))) if n <= w.n) for seed in range(300)
+    ]
+    n = windows[0].n
+    ratio = np.mean([w.stderr**2 / (0.03 * w.loss) ** 2 * n for w in windows])
+    # Each variance has n - 2 degrees of freedom, relative error sqrt(2 / (n - 2)); there are 300 of them.
+    assert ratio == pytest.approx(1, abs=4 * math.sqrt(2 / (n - 2) / 300))
+    steep = loss_curve(exact_run(1000, np.random.default_rng(0), noise=0.0))
+    assert steep[-1].stderr < 0.02 * windows[0].stderr
+
+
+def test_copies_of_several_runs_spread_as_their_mean_does():
+    runs = [exact_run(1000, np.random.default_rng(i), between=0.1, name=f"run-{i}") for i in range(3)]
+    (size,) = size_curves(runs, 20_000, np.random.default_rng(0))
+    window = -2
+    values = [loss_curve(run)[window].loss for run in runs]
+    assert size.several_runs
+    assert size.loss[window] == pytest.approx(np.mean(values), rel=1e-14)
+    assert size.redrawn[:, window].mean() == pytest.approx(np.mean(values), rel=1e-3)
+    # A variance from 20,000 draws is known to 1%, its root to 0.5%; four of these.
+    assert size.redrawn[:, window].std() == pytest.approx(np.std(values, ddof=1) / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize("normal_from", [5, 10**6])
+def test_copies_of_one_run_spread_as_the_mean_of_its_batches_does(monkeypatch, normal_from):
+    monkeypatch.setattr("spectral_reach.studies.analysis.size_curve.NORMAL_FROM", normal_from)
+    run = exact_run(1000, np.random.default_rng(0))
+    (size,) = size_curves([run], 20_000, np.random.default_rng(0))
+    curve = loss_curve(run)
+    checked = [window for window in curve if window.n >= 5 and window.first_step >= 5]
+    assert len(checked) >= 8
+    for window in checked:
+        i = window.index - curve[0].index
+        assert size.redrawn[:, i].mean() == pytest.approx(window.loss, rel=1e-3)
+        assert size.redrawn[:, i].std() == pytest.approx(window.stderr, rel=0.02)  # as above

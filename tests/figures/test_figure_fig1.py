@@ -147,7 +147,7 @@ def test_drawing_again_gives_the_same_bytes(study, files, tmp_path):
 
 def test_nothing_of_the_callers_settings_is_used_or_changed(study, files, tmp_path):
     before = dict(matplotlib.rcParams)
-    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.spines.right": True}):
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": True, "xtick.direction": "in"}):
         file, _ = figure("fig1").draw(study, tmp_path, ["svg"])
         assert matplotlib.rcParams["font.size"] == 30
     assert file.read_bytes() == files[".svg"].read_bytes()
