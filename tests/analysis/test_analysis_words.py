@@ -70,8 +70,8 @@ def test_the_words_flip_when_the_data_flip(tmp_path):
     }
     for name, text in words.items():
         assert [phrase in text for phrase in phrases.values()] == [key == name for key in phrases]
-    assert "rank correlation with size is −1.00 (−1.00 to −1.00 within the errors, p = 0.0083)" in words["falling"]
-    assert "rank correlation with size is 1.00 (1.00 to 1.00 within the errors, p = 0.0083)" in words["rising"]
+    assert "rank correlation with size is −1.00 (−1.00 to −1.00 within the errors, one-sided p = 0.0083)" in words["falling"]
+    assert "rank correlation with size is 1.00 (1.00 to 1.00 within the errors, one-sided p = 0.0083)" in words["rising"]
 
 
 def test_the_words_of_the_mini_batch_flip_on_their_own(tmp_path):
@@ -81,7 +81,7 @@ def test_the_words_of_the_mini_batch_flip_on_their_own(tmp_path):
         summary_of(falling, tmp_path)
     )
     text = describe_family(summary_of(rising, tmp_path))
-    assert "has rank correlation 1.00 (p = 0.0083): it rises with size." in text
+    assert "has rank correlation 1.00 (one-sided p = 0.0083): it rises with size." in text
     assert "larger models end deeper" in text
 
 

@@ -137,7 +137,7 @@ def _mini_batch(family: FamilySummary) -> str:
 def _chance(rank: RankCorrelation) -> str:
     """The one-sided p-value of the direction that was seen."""
     p = min(rank.p_falling, rank.p_rising)
-    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+    return f"one-sided p = {p:.2g}" if p >= 0.001 else "one-sided p < 0.001"
 
 
 def _held_out(family: FamilySummary) -> str:
