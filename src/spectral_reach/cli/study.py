@@ -29,6 +29,10 @@ def run(
     name: Annotated[str, typer.Argument(help="The study; `study list` names them all.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs and the summary.", show_default=False)],
     preset: Annotated[str, typer.Option(help="A ready-made size of the study.")] = "demo",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seed=1; repeatable."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="one a core")
     ] = None,
@@ -38,8 +42,12 @@ def run(
     Run it again to go on after an interruption: finished runs are skipped, others continue at their checkpoint.
     """
     from spectral_reach.cli.running import run_study
+    from spectral_reach.cli.settings import parse
 
+    settings = {"preset": preset, **parse(changes or ())}
     command = ["spectral-reach", "study", "run", name, "--preset", preset, "--out", str(out)]
+    for change in changes or ():
+        command += ["--set", change]
     if workers is not None:
         command += ["--workers", str(workers)]
-    run_study(name, {"preset": preset}, out, workers=workers, command=command)
+    run_study(name, settings, out, workers=workers, command=command)
