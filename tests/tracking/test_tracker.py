@@ -342,3 +342,16 @@ def test_a_step_is_a_number_of_updates(step: object, error: type[Exception]) -> 
     for use in (tracker.due, lambda step: tracker.measure(step, make_batch())):
         with pytest.raises(error, match=f"step is {step}; expected an integer of 0 or more"):
             use(step)
+
+
+def test_a_batch_without_a_label_gets_a_row_with_the_reason(tmp_path: Path) -> None:
+    inputs, targets = make_batch()
+    with sr.Tracker(make_model(), schedule=1, out=tmp_path / "run") as tracker:
+        result = tracker.measure(0, (inputs, torch.full_like(targets, -100)), tokens=8)
+        assert tracker.measure(1, (inputs, targets)) is not None
+    assert result is not None
+    assert np.isnan(result.chi_pos)
+    assert "no row of the batch carries a label" in result.undefined["chi_pos"]
+    first, second = RunFolder.open(tmp_path / "run").measurements.rows()
+    assert (first["n_samples"], first["tokens"], np.isnan(first["loss"])) == (0, 8, True)
+    assert second["n_samples"] == 8

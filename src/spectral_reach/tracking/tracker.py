@@ -18,6 +18,7 @@ from spectral_reach.estimators import check_name
 from spectral_reach.measured.isolation import unwrapped
 from spectral_reach.measured.losses import Loss, resolve_loss
 from spectral_reach.measured.parameters import Selection, select_parameters
+from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
 
@@ -77,7 +78,7 @@ class Tracker:
         units: int | None = None,
         parameters: Selection = None,
         seed: int = 0,
-        memory_budget: int = 2**30,
+        memory_budget: int = 2**28,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
@@ -137,7 +138,8 @@ class Tracker:
             **columns: further columns of the row, single numbers or strings: ``tokens=...``, ``lr=...``.
 
         Returns:
-            The decomposition, or None where nothing was measured.
+            The decomposition, or None where nothing was measured. A batch without any label gives NaN everywhere,
+            with the reason.
 
         Raises:
             ValueError, TypeError: a column that is no single value or has the name of a field; what
@@ -149,7 +151,11 @@ class Tracker:
         if not self.due(step) or int(step) in self._recorded:
             return None
         row: dict[str, Any] = {"step": int(step), **_checked(columns)}
-        result = decompose(self._model, batch, against=against, seed=_seed_of(self._seed, step), **self._options)
+        try:
+            result = decompose(self._model, batch, against=against, seed=_seed_of(self._seed, step), **self._options)
+        except NoLabelledRowsError as error:
+            # One unlucky batch is no reason to end a training: the row says what happened.
+            result = Decomposition.undefined_everywhere(str(error), self._options["estimator"])
         row |= result.as_dict()
         if self._folder is not None:
             self._folder.measurements.append(row)
