@@ -62,3 +62,14 @@ def check(config: DataclassInstance, name: str, holds: bool, expected: str) -> N
     """
     if not holds:
         raise ValueError(f"{type(config).__name__}.{name} is {getattr(config, name)!r}; expected {expected}.")
+
+
+def overridden(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with those of ``by`` in their place, settings inside settings one by one."""
+    result = dict(settings)
+    for name, value in by.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = overridden(old, value)
+        result[name] = value
+    return result

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from spectral_reach.studies.config import check, check_types
 from spectral_reach.studies.models.registry import register
 
@@ -64,6 +62,7 @@ class LlamaConfig:
 
     def build(self, seed: int) -> LlamaForCausalLM:
         """The model in float32 with weights drawn from ``seed`` alone; the global generator stays as is."""
+        import torch
         from transformers import LlamaConfig as Architecture
         from transformers import LlamaForCausalLM
 

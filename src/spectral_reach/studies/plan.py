@@ -1,0 +1,47 @@
+"""What a study is going to do: families of runs, worked out and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectral_reach.studies.training.run_config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyPlan:
+    """Runs that differ in size alone. ``label`` is what a figure calls them."""
+
+    label: str
+    runs: tuple[RunConfig, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyPlan:
+    """Every run of a study, by family.
+
+    Attributes:
+        study: the study's name in the registry.
+        preset: which of its presets this is, or comes from.
+        settings: the study's own configuration as JSON values.
+        families: the runs.
+    """
+
+    study: str
+    preset: str
+    settings: Mapping[str, Any]
+    families: Mapping[str, FamilyPlan]
+
+    def __post_init__(self) -> None:
+        names = [run.name for run in self.runs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"The study has more than one run named {', '.join(twice)}; expected sizes that differ by at least a "
+                "thousand parameters."
+            )
+
+    @property
+    def runs(self) -> tuple[RunConfig, ...]:
+        """All runs, family after family."""
+        return tuple(run for family in self.families.values() for run in family.runs)

@@ -1,0 +1,59 @@
+"""Studies by name: what each shows, its presets, and the function that plans its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from spectral_reach.studies.plan import StudyPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A registered study.
+
+    Attributes:
+        name: how it is called.
+        description: one sentence on what it shows.
+        presets: what each ready-made configuration is for, by name.
+        plan: ``plan({"preset": ..., setting: value, ...})`` works out the runs; settings not given are the preset's.
+    """
+
+    name: str
+    description: str
+    presets: Mapping[str, str]
+    plan: Callable[[Mapping[str, Any]], StudyPlan]
+
+
+_MODULES = ("spectral_reach.studies.scaling",)
+"""Where studies register themselves; a new study is one file and a line here."""
+
+_studies: dict[str, Study] = {}
+
+
+def register(study: Study) -> Study:
+    """Make a study known under its name."""
+    if study.name in _studies:
+        raise ValueError(f"A study named {study.name!r} is registered already; choose another name.")
+    _studies[study.name] = study
+    return study
+
+
+def known() -> tuple[str, ...]:
+    """The names of all registered studies, sorted."""
+    for module in _MODULES:
+        import_module(module)
+    return tuple(sorted(_studies))
+
+
+def find(name: str) -> Study:
+    """The study called ``name``.
+
+    Raises:
+        ValueError: there is none; the message lists those that there are.
+    """
+    if name not in known():
+        raise ValueError(f"Unknown study {name!r}; the known ones are {', '.join(known())}.")
+    return _studies[name]

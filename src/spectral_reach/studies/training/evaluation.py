@@ -1,0 +1,32 @@
+"""Loss on held-out sequences, taken without touching anything that training uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spectral_reach.studies.data.batches import Batch
+
+
+def token_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Mean cross entropy in nats per token."""
+    inputs, targets = batch
+    return F.cross_entropy(model(inputs).logits.flatten(0, 1), targets.flatten())
+
+
+@torch.no_grad()
+def heldout_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Mean cross entropy in nats per token over all ``batches``, in evaluation mode.
+
+    No dropout is drawn, so no generator moves; the model goes back to the mode that it was in.
+    """
+    training = model.training
+    model.eval()
+    try:
+        sums = [token_loss(model, batch).item() * batch[1].numel() for batch in batches]
+    finally:
+        model.train(training)
+    return sum(sums) / sum(targets.numel() for _, targets in batches)

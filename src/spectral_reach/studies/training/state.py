@@ -1,0 +1,36 @@
+"""The state of training as a checkpoint: weights in Hugging Face form, everything else as named tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_model
+
+from spectral_reach.records.checkpoints import Checkpoints
+from spectral_reach.studies.training.optimiser import optimiser_tensors, restore_optimiser
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_GENERATOR = "generator/torch"
+_WEIGHTS = "model.safetensors"
+
+
+def save_state(checkpoints: Checkpoints, step: int, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> None:
+    """Everything that the steps from ``step`` on depend on, besides the configuration."""
+    tensors = optimiser_tensors(model, optimiser)
+    tensors[_GENERATOR] = torch.get_rng_state()
+    checkpoints.save(step, tensors, {"step": step}, lambda folder: model.save_pretrained(folder))
+
+
+def restore_state(checkpoints: Checkpoints, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> int:
+    """Put the newest checkpoint back into model, optimiser and generator; the step it was taken at, 0 if none."""
+    checkpoint = checkpoints.latest()
+    if checkpoint is None:
+        return 0
+    load_model(model, checkpoint.path / _WEIGHTS)
+    tensors = checkpoint.tensors()
+    restore_optimiser(model, optimiser, tensors)
+    torch.set_rng_state(tensors[_GENERATOR])
+    return checkpoint.step
