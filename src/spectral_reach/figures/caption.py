@@ -17,10 +17,10 @@ LINE_SPACING = 1.3
 def wrap(text: str, width: float, size: float = SMALL_SIZE) -> list[str]:
     """Break ``text`` into lines no wider than ``width`` inches; a single longer word keeps a line to itself.
 
-    A value stays with its error, and a name with its number: no line ends before or after "±" or "=".
+    A value stays with its error, and a name with its number: no line ends before or after "±", "=" and the like.
     """
     lines: list[str] = []
-    for word in re.split(r"(?<![±=])\s+(?![±=])", text.strip()):
+    for word in re.split(r"(?<![±=<>≤])\s+(?![±=<>≤])", text.strip()):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and _width(longer, size) <= width:
             lines[-1] = longer

@@ -72,8 +72,9 @@ def _figure(begun: list[tuple[FamilyData, FamilySummary]], points: list[tuple[Po
     texts = [caption.wrap(describe_family(words), COLUMN) for _, words in begun]
     n_sizes = max(len({run.parameters for run in family.runs}) for family, _ in begun)
     head = TITLE + SIZES_ROW * math.ceil(n_sizes / SIZES_PER_ROW)
-    key_columns = 2 * min(len(begun), 2)
-    key = AXIS_LABEL + KEY_ROW * math.ceil(len(key_of_lines()) / key_columns)
+    key_lines = key_of_lines([point for column in points for point in column])
+    key_columns = 1 if len(begun) == 1 else len(key_lines)
+    key = AXIS_LABEL + KEY_ROW * math.ceil(len(key_lines) / key_columns)
     foot = key + max(caption.height(lines) for lines in texts) + BOTTOM
     width = LEFT + len(begun) * COLUMN + (len(begun) - 1) * GAP + RIGHT
     height = head + 2 * PANEL_HEIGHT + PANEL_GAP + foot
@@ -99,7 +100,7 @@ def _figure(begun: list[tuple[FamilyData, FamilySummary]], points: list[tuple[Po
         caption.write(figure, texts[i], left=left, top=foot - key)
     middle = (LEFT + (width - LEFT - RIGHT) / 2) / width
     figure.legend(
-        handles=key_of_lines(),
+        handles=key_lines,
         loc="lower center",
         bbox_to_anchor=(middle, (foot - key + 0.06) / height),
         ncols=key_columns,

@@ -31,11 +31,11 @@ def draw_losses(
     axes.axhline(entropy, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     axes.annotate(
         "unigram entropy",
-        (1, entropy),
+        (0, entropy),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
+        xytext=(3, -2),  # below the line at the left: the curves begin above it
         textcoords="offset points",
-        ha="right",
+        va="top",
         fontsize=SMALL_SIZE,
         color=FAINT,
     )

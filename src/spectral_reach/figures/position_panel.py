@@ -40,13 +40,18 @@ def draw_positions(axes: Axes, points: Sequence[Point], colours: SizeColours) ->
         _draw_mini_batch(axes, [point for point in of_run if point.quantity == "chi_pos"], colour)
 
 
-def key_of_lines() -> list[Artist]:
+def key_of_lines(points: Sequence[Point]) -> list[Artist]:
     """What the lines mean, for a legend that all panels share."""
+    units: dict[str | None, set[int | None]] = {}
+    for point in points:
+        if point.quantity == "chi_pos":
+            units.setdefault(point.run, set()).add(point.n_units)
+    breaks = "; breaks where its size changes" if any(len(of_run) > 1 for of_run in units.values()) else ""
     return [
         Line2D([], [], color=FAINT, marker="o", markersize=2, label="chi_pos_unbiased"),
         Patch(facecolor=FAINT, alpha=0.25, label="± 1 standard error"),
-        Line2D([], [], color=FAINT, linewidth=0.9, linestyle=DOTS, label="chi_pos of the mini-batch"),
-        Line2D([], [], color=FAINT, label="chi_pos_unbiased ≤ 0 or off the axis", **BELOW),
+        Line2D([], [], color=FAINT, label="≤ 0 or off the axis", **BELOW),
+        Line2D([], [], color=FAINT, linewidth=0.9, linestyle=DOTS, label=f"chi_pos of the mini-batch{breaks}"),
     ]
 
 
