@@ -94,8 +94,7 @@ def decompose(
             estimator,
             second_options,
         )
-        same_batch = _same_batch(first.linearisation, second.linearisation)
-        return _two_batches(first, second, options, same_batch)
+        return _two_batches(first, second, options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,9 +149,9 @@ def _one_batch(measured: _Measured, options: EstimatorOptions) -> Decomposition:
     )
 
 
-def _two_batches(a: _Measured, b: _Measured, options: EstimatorOptions, same_batch: bool) -> Decomposition:
+def _two_batches(a: _Measured, b: _Measured, options: EstimatorOptions) -> Decomposition:
     noise, noise_undefined = None, "needs two units or more in each batch"
-    if same_batch:
+    if a.linearisation.has_batch_of(b.linearisation):
         noise_undefined = "against is the same batch; noise is only removed between independent draws"
     elif a.linearisation.n_units > 1 and b.linearisation.n_units > 1:
         signs = _signs(b.linearisation, options.seed)
@@ -257,10 +256,6 @@ def _assemble(
 def _signs(linearisation: Linearisation, seed: int) -> Tensor:
     random = generator(seed, "signs", torch.device("cpu"))
     return torch.randint(0, 2, (linearisation.n_units,), generator=random, dtype=torch.float64) * 2 - 1
-
-
-def _same_batch(a: Linearisation, b: Linearisation) -> bool:
-    return a.f.shape == b.f.shape and torch.equal(a.f, b.f) and torch.equal(a.residual, b.residual)
 
 
 def _integer(name: str, value: object) -> int:

@@ -79,6 +79,12 @@ class Batch:
             is_mapping=self.is_mapping,
         )
 
+    def equals(self, other: Batch) -> bool:
+        """The same inputs and targets, value by value. Inputs that are no tensors or plain values must be identical."""
+        mine, layout = pytree.tree_flatten((self.args, dict(self.kwargs), self.targets))
+        others, other_layout = pytree.tree_flatten((other.args, dict(other.kwargs), other.targets))
+        return layout == other_layout and all(_same(a, b) for a, b in zip(mine, others, strict=True))
+
     def outputs_of(self, model: nn.Module) -> Any:
         """Whatever the model returns for this batch."""
         return model(*self.args, **self.kwargs)
@@ -106,6 +112,12 @@ def output_tensor(returned: Any) -> Tensor:
     if outputs.ndim == 0:
         raise ValueError("the model's output is a scalar; expected outputs of shape (units, ...), not a loss")
     return outputs
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b.to(a.device))
+    return a is b or (isinstance(a, (bool, int, float, str)) and type(a) is type(b) and a == b)
 
 
 def _checked_targets(targets: Any, name: str) -> Tensor:

@@ -67,6 +67,10 @@ class Linearisation:
         """w_i = N_i / N, (n_units,) float64 on the CPU."""
         return self.samples_of_unit.to("cpu", torch.float64) / self.n_samples
 
+    def has_batch_of(self, other: Linearisation) -> bool:
+        """Whether both are of the same inputs and targets. Equal outputs do not tell: a readout may start at zero."""
+        return self._batch.equals(other._batch)
+
     def outputs_of_unit(self, unit: int) -> Tensor:
         """f of one unit, (N_i, K), from a forward pass of its own, with the batch statistics of the whole batch.
 
