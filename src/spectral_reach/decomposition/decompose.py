@@ -235,12 +235,15 @@ def _assemble(
         chi_net_stderr=defined("chi_net_stderr", chi_net_stderr, chi_net_stderr_undefined),
         chi_pos_stderr=defined("chi_pos_stderr", position.stderr, no_position or chi_net_stderr_undefined),
         delta_loss_unbiased=defined("delta_loss_unbiased", known.value, noise_undefined),
-        delta_loss_unbiased_stderr=defined("delta_loss_unbiased_stderr", known.stderr, noise_undefined),
+        delta_loss_unbiased_stderr=defined(
+            "delta_loss_unbiased_stderr", known.stderr, noise_undefined if noise is None else noise.stderr_undefined
+        ),
         chi_pos_unbiased=defined("chi_pos_unbiased", unbiased, no_position or noise_undefined),
         chi_pos_unbiased_stderr=defined(
             "chi_pos_unbiased_stderr",
             unbiased_stderr,
-            no_position or (noise_undefined if noise is None else chi_net_stderr_undefined),
+            no_position
+            or (noise_undefined if noise is None else noise.position_stderr_undefined or chi_net_stderr_undefined),
         ),
         gradient_noise_scale=defined("gradient_noise_scale", known.noise_scale, no_scale),
         n_samples=linearisation.n_samples,

@@ -33,12 +33,16 @@ class NoiseFreeNorm:
         position: the same for U divided by chi_loss (and by chi_net as far as it is known by unit), in the batch's
             normalisation: (value, stderr).
         noise_scale: tr(Sigma) / ||G||^2 in units; NaN for two batches or where U is not positive.
+        stderr_undefined: why ``stderr`` is NaN; empty otherwise.
+        position_stderr_undefined: why the position's standard error is NaN although the position is not.
     """
 
     value: float
     stderr: float
     position: tuple[float, float]
     noise_scale: float
+    stderr_undefined: str = ""
+    position_stderr_undefined: str = ""
 
 
 def noise_free_norm(
@@ -69,17 +73,22 @@ def noise_free_norm(
     loss = float((weights * chi_loss_of_unit).sum())
     net = 1.0 if chi_net_of_unit is None else float((weights * chi_net_of_unit).sum())
 
+    position = value / (loss * net) if loss * net > 0 else math.nan
+    stderr, position_stderr = math.nan, math.nan
+    stderr_undefined = "needs three units or more: one is left out, and two make a pair" if n < 3 else ""
+    position_undefined = stderr_undefined or _not_left_out(left_loss * left_net)
     pair_noise = _pair_noise(products, weights)
+    if not stderr_undefined:
+        stderr = _one_batch_stderr(left_value, pair_noise, n)
+    if not position_undefined:
+        position_stderr = _one_batch_stderr(left_value / (left_loss * left_net), pair_noise / (loss * net) ** 2, n)
     return NoiseFreeNorm(
         value=value,
-        stderr=_one_batch_stderr(left_value, pair_noise, n),
-        position=(
-            value / (loss * net) if loss * net > 0 else math.nan,
-            _one_batch_stderr(left_value / (left_loss * left_net), pair_noise / (loss * net) ** 2, n)
-            if loss * net > 0
-            else math.nan,
-        ),
+        stderr=stderr,
+        position=(position, position_stderr),
         noise_scale=(norm - value) / squared_weights / value if value > 0 else math.nan,
+        stderr_undefined=stderr_undefined,
+        position_stderr_undefined=position_undefined,
     )
 
 
@@ -111,15 +120,18 @@ def noise_free_product(
     def stderr(left_a: Tensor, left_b: Tensor, interaction: float) -> float:
         return math.sqrt(max(_jackknife(left_a) + _jackknife(left_b) - interaction, interaction))
 
-    ratio_a = left_a / (_left_out_mean(chi_losses[0], weights_a) * loss_b).sqrt()
-    ratio_b = left_b / (_left_out_mean(chi_losses[1], weights_b) * loss_a).sqrt()
+    left_loss_a, left_loss_b = (_left_out_mean(c, w) for c, w in zip(chi_losses, (weights_a, weights_b), strict=True))
+    position_undefined = _not_left_out(left_loss_a) or _not_left_out(left_loss_b)
+    position_stderr = math.nan
+    if not position_undefined:
+        ratio_a, ratio_b = left_a / (left_loss_a * loss_b).sqrt(), left_b / (left_loss_b * loss_a).sqrt()
+        position_stderr = stderr(ratio_a, ratio_b, interaction / scale**2)
     return NoiseFreeNorm(
         value=value,
         stderr=stderr(left_a, left_b, interaction),
-        position=(value / scale, stderr(ratio_a, ratio_b, interaction / scale**2))
-        if scale > 0
-        else (math.nan, math.nan),
+        position=(value / scale if scale > 0 else math.nan, position_stderr),
         noise_scale=math.nan,
+        position_stderr_undefined=position_undefined,
     )
 
 
@@ -152,5 +164,17 @@ def _jackknife(left_out: Tensor) -> float:
 
 
 def _left_out_mean(values: Tensor, weights: Tensor) -> Tensor:
-    total = (weights * values).sum()
-    return (total - weights * values) / (1 - weights)
+    """The weighted mean without each unit in turn, by sums of what comes before and after it.
+
+    Not as a total minus the unit: one unit may hold all of it, and the rest must not come out as a rounding error.
+    """
+    terms = weights * values
+    none = terms.new_zeros(1)
+    before = torch.cat([none, terms[:-1].cumsum(0)])
+    after = torch.cat([terms[1:].flip(0).cumsum(0).flip(0), none])
+    return (before + after) / (1 - weights)
+
+
+def _not_left_out(left_out: Tensor) -> str:
+    """Why a ratio over ``left_out`` has no value with some unit left out; empty where it has."""
+    return "" if bool((left_out > 0).all()) else "without one of its units the batch has no loss gradient or no chi_net"

@@ -1,0 +1,35 @@
+"""Comparing a Decomposition with the oracle's numbers. All tolerances against the oracle live here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from oracle import Number
+
+import spectral_reach as sr
+
+# Relative to what was added and subtracted on the way. float64 rounding is 1e-16 an operation; sums over thousands of
+# terms and eigendecompositions lose a few digits of the sixteen.
+RELATIVE = 1e-9
+
+
+def disagreements(
+    result: sr.Decomposition, expected: Mapping[str, Number], relative: float = RELATIVE
+) -> dict[str, tuple[float, float]]:
+    """The fields of ``expected`` in which the result is another number: name -> (got, expected)."""
+    found = {}
+    for name, number in expected.items():
+        got = getattr(result, name)
+        if name.endswith("_unbiased_stderr"):
+            # A square root of differences: where these cancel, a rounding of size e shows as sqrt(e).
+            close = abs(got**2 - number.value**2) <= relative * number.scale**2
+        else:
+            close = abs(got - number.value) <= relative * number.scale
+        if not close:
+            found[name] = (got, number.value)
+    return found
+
+
+def undefined_fields(result: sr.Decomposition) -> set[str]:
+    return {name for name, value in result.as_dict().items() if isinstance(value, float) and math.isnan(value)}
