@@ -28,17 +28,18 @@ def labels_are_shifted(model: nn.Module, returned: Any, outputs: Tensor, labels:
     if not isinstance(own_loss, Tensor) or own_loss.numel() != 1 or labels.max() >= outputs.shape[-1]:
         return declared
     own = float(own_loss.detach())
-    for shifted in (declared, not declared):
-        value = _cross_entropy(outputs.detach(), labels, shifted)
-        # The model's own loss may be computed at lower precision than this one.
-        if abs(value - own) <= 1e-3 * max(1.0, abs(own)):
-            return shifted
-    return declared
+    scale = max(1.0, abs(own))
+    deviation = {shifted: abs(_cross_entropy(outputs, labels, shifted) - own) for shifted in (False, True)}
+    if deviation[declared] <= 8 * torch.finfo(own_loss.dtype).eps * scale:
+        return declared
+    # The closer one, not the first that is close: at initialisation all logits are nearly equal, and so are both losses.
+    closer = not declared if deviation[not declared] < deviation[declared] else declared
+    return closer if deviation[closer] <= 1e-3 * scale else declared
 
 
 @torch.no_grad()
 def _cross_entropy(outputs: Tensor, labels: Tensor, shifted: bool) -> float:
     if shifted:
         outputs, labels = outputs[:, :-1], labels[:, 1:]
-    value = F.cross_entropy(outputs.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
+    value = F.cross_entropy(outputs.flatten(0, 1).float(), labels.flatten().long(), ignore_index=IGNORE_INDEX)
     return float(value)

@@ -1,0 +1,39 @@
+"""The shapes in which models and batches come: each gives the numbers that its plain form gives."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spectral_reach as sr
+
+
+def language_model(name: str = "LlamaForCausalLM", *, shifts: bool = True, std: float = 0.02) -> nn.Module:
+    """A Llama under the given class name; without ``shifts`` its own loss compares position t with label t."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    config.initializer_range = std
+    model = type(name, (LlamaForCausalLM,), {})(config)
+    if not shifts:
+        model.loss_function = lambda logits, labels, **_: nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten()
+        )
+    return model
+
+
+@pytest.mark.parametrize("shifts", [True, False])
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "TinyModel"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(
+    name: str, shifts: bool, seed: int
+) -> None:
+    """At initialisation the losses of both alignments differ by less than a thousandth: the closer one decides."""
+    model = language_model(name, shifts=shifts)
+    torch.manual_seed(seed)
+    tokens = torch.randint(0, 64, (16, 32))
+    result = sr.decompose(model, {"input_ids": tokens, "labels": tokens}, estimator="batch")
+    assert result.n_samples == 16 * (31 if shifts else 32)
+    assert result.loss == pytest.approx(model(input_ids=tokens, labels=tokens).loss.item(), rel=1e-5)
