@@ -37,3 +37,19 @@ def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(
     result = sr.decompose(model, {"input_ids": tokens, "labels": tokens}, estimator="batch")
     assert result.n_samples == 16 * (31 if shifts else 32)
     assert result.loss == pytest.approx(model(input_ids=tokens, labels=tokens).loss.item(), rel=1e-5)
+
+
+def classifier(k: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, k)).double()
+
+
+def labelled(n: int = 6, k: int = 3) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(n, 4).double(), torch.randint(0, k, (n,))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_class_indices_may_have_any_integer_type(dtype: torch.dtype) -> None:
+    x, y = labelled()
+    assert sr.decompose(classifier(), (x, y.to(dtype))) == sr.decompose(classifier(), (x, y))

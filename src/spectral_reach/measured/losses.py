@@ -21,7 +21,7 @@ Loss: TypeAlias = str | LossFunction
 
 def cross_entropy(outputs_NK: Tensor, targets_N: Tensor) -> Tensor:
     """Mean over samples of -log softmax(f)[target], in nats."""
-    return F.cross_entropy(outputs_NK, targets_N)
+    return F.cross_entropy(outputs_NK, targets_N.long())
 
 
 def squared_error(outputs_NK: Tensor, targets_NK: Tensor) -> Tensor:
