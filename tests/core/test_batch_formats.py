@@ -53,3 +53,32 @@ def labelled(n: int = 6, k: int = 3) -> tuple[Tensor, Tensor]:
 def test_class_indices_may_have_any_integer_type(dtype: torch.dtype) -> None:
     x, y = labelled()
     assert sr.decompose(classifier(), (x, y.to(dtype))) == sr.decompose(classifier(), (x, y))
+
+
+@pytest.mark.parametrize("size", [(2, 3), (3, 5), (3, 2), (5, 5)])
+def test_segmentation_has_its_classes_second(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(2, 3, 1).double()
+    x, y = torch.randn(4, 2, *size).double(), torch.randint(0, 3, (4, *size))
+    result = sr.decompose(model, (x, y))
+    assert result.n_samples == y.numel()
+    assert result.loss == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-12)
+
+
+def test_an_image_that_can_be_read_two_ways_is_refused_rather_than_guessed() -> None:
+    model = nn.Conv2d(2, 3, 1).double()
+    x, y = torch.randn(4, 2, 3, 3).double(), torch.randint(0, 3, (4, 3, 3))
+    with pytest.raises(ValueError, match=r"outputs of shape \(4, 3, 3, 3\).*classes second or last.*outputs.flatten"):
+        sr.decompose(model, (x, y))
+    # The remedy of the message.
+    flat = nn.Sequential(model, nn.Flatten(2))
+    loss = nn.functional.cross_entropy(model(x), y).item()
+    assert sr.decompose(flat, (x, y.flatten(1))).loss == pytest.approx(loss, rel=1e-12)
+
+
+def test_a_sequence_that_can_be_read_two_ways_has_its_classes_last() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(2, 3).double()
+    x, y = torch.randn(4, 3, 2).double(), torch.randint(0, 3, (4, 3))
+    loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten()).item()
+    assert sr.decompose(model, (x, y)).loss == pytest.approx(loss, rel=1e-12)

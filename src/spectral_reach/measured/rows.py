@@ -36,6 +36,7 @@ def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = Fals
 
     - class indices, classes last: outputs (B, ..., K), targets (B, ...) of integers, -100 = no label;
     - class indices, classes second (PyTorch's layout for images): outputs (B, K, ...), targets (B, ...);
+      where both fit, sequences (B, T, K) have the classes last, and images are refused;
     - regression: outputs and targets of one shape (B, ..., K), every row a sample; (B,) has K = 1;
     - anything else that shares the leading axis: one sample a unit.
 
@@ -79,8 +80,14 @@ def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = Fals
 
 
 def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    if outputs.shape[:-1] == targets.shape:
+    last = outputs.shape[:-1] == targets.shape
+    second = outputs.ndim == targets.ndim + 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape)
+    if last and second and outputs.ndim > 3:
+        raise ValueError(
+            f"outputs of shape {tuple(outputs.shape)} with targets of shape {tuple(targets.shape)} can be read with the "
+            "classes second or last; expected shapes that fit one reading: flatten the axes between units and classes, "
+            "for example outputs.flatten(2) and targets.flatten(1)"
+        )
+    if last:
         return outputs
-    if outputs.ndim == targets.ndim + 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape):
-        return outputs.movedim(1, -1)
-    return None
+    return outputs.movedim(1, -1) if second else None
