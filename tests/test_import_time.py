@@ -31,9 +31,7 @@ def test_import_adds_little_to_torch() -> None:
 
 
 def test_import_alone_loads_neither_torch_nor_numpy() -> None:
-    heavy = run(
-        "import sys, spectral_reach; print(sorted({'torch', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)))"
-    )
+    heavy = run("import sys, spectral_reach; print(sorted({'torch', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)))")
     assert heavy.strip() == "[]"
 
 
@@ -44,7 +42,5 @@ def test_public_name_resolves(name: str) -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(
-        AttributeError, match=r"module 'spectral_reach' has no attribute 'spectral_reach_of_a_toaster'"
-    ):
+    with pytest.raises(AttributeError, match=r"module 'spectral_reach' has no attribute 'spectral_reach_of_a_toaster'"):
         _ = spectral_reach.spectral_reach_of_a_toaster

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from spectral_reach.studies.training.progress import Progress
 
 _LINES_A_RUN = 4
+_ROOMY = 100
+"""Columns of a terminal that has room for every value."""
 _COLOUR = {"finished": "green", "failed": "red", "stopped": "yellow"}
 
 
@@ -67,13 +69,15 @@ class Bars:
     """For people: a bar for each run, redrawn in place."""
 
     def __init__(self, runs: list[tuple[str, int]], console: Console) -> None:
+        self._roomy = console.width >= _ROOMY
         self._bars = bars.Progress(
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(bar_width=24),
+            bars.BarColumn(bar_width=24 if self._roomy else 10),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.fields[values]}"),
             bars.TimeRemainingColumn(compact=True),
             console=console,
+            refresh_per_second=4,
         )
         self._tasks = {
             name: self._bars.add_task(f"[dim]{escape(name)}[/dim]", total=steps, values="", start=False)
@@ -98,7 +102,7 @@ class Bars:
             task,
             completed=progress.step,
             description=name if colour is None else f"[{colour}]{name}[/{colour}]",
-            values=escape("  ".join(_values(progress))),
+            values=escape("  ".join(_values(progress)[: None if self._roomy else 2])),
         )
 
 

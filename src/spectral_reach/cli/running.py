@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from spectral_reach.cli.exits import Stopped
@@ -17,7 +19,10 @@ from spectral_reach.cli.progress import RunsDisplay
 from spectral_reach.cli.terminal import stderr, stdout
 
 if TYPE_CHECKING:
-    from spectral_reach.studies.analysis.summary import Summary
+    from spectral_reach.studies.analysis.summary import FamilySummary, Summary
+
+_UNLIMITED = 1000
+_COUNTS = ("parameters", "without embeddings")
 
 
 def run_study(
@@ -33,6 +38,7 @@ def run_study(
     """
     console = stdout()
     with _resumable(out, command):
+        from spectral_reach.records.run_folder import RunFolder
         from spectral_reach.studies import registry
         from spectral_reach.studies.analysis.report import write_summary
         from spectral_reach.studies.analysis.summary import summarise
@@ -43,8 +49,10 @@ def run_study(
         workers = available_cores() if workers is None else workers
         with sole_owner(out):
             plan = registry.find(name).plan(settings)
-            console.print(f"Expected cost: {expected_cost(plan, workers)}, on {workers} cores.", markup=False)
+            console.print(f"Expected cost: {expected_cost(plan, workers)}, {workers} at a time.", markup=False)
             folders = write_plan(out, plan)
+            if finished := sum(RunFolder.open(folder).is_finished for folder in folders):
+                console.print(f"{finished} of {len(folders)} runs are finished already.")
             with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
                 run_all(folders, workers=workers, on_progress=display)
             summary = summarise(out)
@@ -55,19 +63,38 @@ def run_study(
 
 def show(summary: Summary, console: Console) -> None:
     """The table and the words of each family."""
-    from spectral_reach.studies.analysis.report import COLUMNS, table
     from spectral_reach.studies.analysis.words import describe_family
 
     for family in summary.families:
-        shown = Table(title=escape(family.label), title_justify="left", title_style="bold")
-        for column in COLUMNS:
-            shown.add_column(column, justify="left" if column == COLUMNS[0] else "right")
-        for row in table(family):
-            shown.add_row(*map(escape, row))
+        shown = _table(family)
+        if Measurement.get(console, console.options.update(width=_UNLIMITED), shown).maximum > console.width:
+            shown = _table(family, narrow=True)
         console.print()
         console.print(shown)
         console.print(escape(describe_family(family)))
     console.print()
+
+
+def _table(family: FamilySummary, *, narrow: bool = False) -> Table:
+    """``narrow``: in 80 columns, without the exact counts, which stand in summary.md."""
+    from spectral_reach.studies.analysis.report import COLUMNS, table
+
+    shown = Table(
+        title=escape(family.label),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    kept = [i for i, column in enumerate(COLUMNS) if not (narrow and column in _COUNTS)]
+    for i in kept:
+        heading = COLUMNS[i].replace(" ", "\n") if narrow else COLUMNS[i]
+        shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+    for row in table(family):
+        shown.add_row(*(escape(row[i]) for i in kept))
+    return shown
 
 
 @contextmanager

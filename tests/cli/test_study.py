@@ -1,0 +1,211 @@
+"""A toy study from the command line: run, look, draw, measure; interrupted, resumed, refused."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from spectral_reach.cli import demo
+from spectral_reach.cli.app import app
+from spectral_reach.cli.exits import ExitCode
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.study_folder import sole_owner
+
+TOY = ["study", "run", "scaling", "--preset", "toy"]
+ONE_RUN = [*TOY, "--set", "families.text=null", "--set", "families.pixels.widths=[16]"]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "spectral_reach.cli", *map(str, arguments)]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("study") / "toy"
+    return out, run(*TOY, "--out", out)
+
+
+def test_the_study_prints_cost_progress_tables_and_words(
+    toy: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, done = toy
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert done.stdout.startswith("Expected cost: 4 runs of 4k to 45k parameters")
+    for run_folder in (out / "runs").iterdir():
+        assert f"{run_folder.name}  " in done.stderr
+        assert RunFolder.open(run_folder).is_finished
+    assert "loss " in done.stderr
+    assert "chi_pos " in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    for family in summary["families"]:
+        assert family["label"] in done.stdout
+        assert family["text"] in done.stdout
+    assert (out / "summary.md").is_file()
+
+
+def test_a_finished_study_is_shown_again_and_nothing_is_run(
+    toy: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, first = toy
+    before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.parquet")}
+    again = CliRunner().invoke(app, [*TOY, "--out", str(out)])
+    assert again.exit_code == ExitCode.OK, again.output
+    assert "4 of 4 runs are finished already." in again.stdout
+    assert _tables(again.stdout) == _tables(first.stdout)
+    assert {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.parquet")} == before
+
+
+def test_the_figure_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["figure", "fig1", "--study", str(toy[0]), "--out", str(tmp_path)])
+    assert result.exit_code == ExitCode.OK, result.output
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["fig1.csv", "fig1.pdf", "fig1.png", "fig1.svg"]
+    assert sorted(result.stdout.splitlines()) == [str(file) for file in files]
+
+
+def test_measuring_a_run_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> None:
+    (folder,) = (toy[0] / "runs").glob("pixels-004k")
+    result = CliRunner().invoke(app, ["measure", str(folder), "--units", "4", "--out", str(tmp_path / "x.json")])
+    assert result.exit_code == ExitCode.OK, result.output
+    assert "after 30 steps, on 4 training sequences of digits" in result.stdout
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert (written["step"], written["n_samples"]) == (30, 4 * 64)
+
+
+def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
+    (folder,) = (toy[0] / "runs").glob("pixels-004k")
+    result = CliRunner().invoke(app, ["measure", str(folder), "--context", "8"])
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "--context only goes with --data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["study", "run", "scalling"], ExitCode.BAD_INPUT, "Unknown study 'scalling'; the known ones are scaling."),
+        (["study", "run", "scaling", "--preset", "huge"], ExitCode.BAD_INPUT, "Unknown preset 'huge'"),
+        ([*TOY, "--set", "seed=-1"], ExitCode.BAD_INPUT, "seed is -1; expected at least 0"),
+        ([*TOY, "--set", "families.text.training.stepz=3"], ExitCode.BAD_INPUT, "has no setting 'stepz'"),
+        ([*TOY, "--set", "seed"], ExitCode.BAD_INPUT, "expected PATH=VALUE"),
+    ],
+)
+def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, says: str) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == code
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["fig7"], ExitCode.BAD_INPUT, "got figure 'fig7', expected one of fig1"),
+        (["fig1"], ExitCode.BAD_INPUT, "figure fig1 needs a study to draw; give its folder: --study DIR."),
+        (["fig1", "--study", "nowhere"], ExitCode.FOLDER, "nowhere is no study folder"),
+    ],
+)
+def test_wrong_figures(arguments: list[str], code: ExitCode, says: str) -> None:
+    result = CliRunner().invoke(app, ["figure", *arguments])
+    assert result.exit_code == code
+    assert says in result.stderr
+
+
+def test_lists() -> None:
+    studies = CliRunner().invoke(app, ["study", "list"]).stdout
+    assert "scaling" in studies
+    assert "--preset toy" in studies
+    for arguments in (["figure"], ["figure", "list"]):
+        assert CliRunner().invoke(app, arguments).stdout.startswith("fig1  ")
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = CliRunner().invoke(app, [*TOY, "--out", str(tmp_path)])
+    assert result.exit_code == ExitCode.FOLDER
+    assert "holds thesis.tex and no study.json" in result.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_folder_of_another_study_is_left_alone(toy: tuple[Path, object]) -> None:
+    result = CliRunner().invoke(app, [*TOY, "--set", "seed=1", "--out", str(toy[0])])
+    assert result.exit_code == ExitCode.FOLDER
+    assert "training.seed is 0 there, 1 here" in result.stderr
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with sole_owner(tmp_path / "busy"):
+        second = run(*TOY, "--out", tmp_path / "busy")
+    assert second.returncode == ExitCode.FOLDER
+    assert "busy is in use: another process is running this study" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_run_that_fails_is_told_and_its_log_shown(tmp_path: Path) -> None:
+    rate = "families.pixels.training.learning_rate=1e30"
+    failed = run(*ONE_RUN, "--set", rate, "--set", "families.pixels.training.clip_norm=1e30", "--out", tmp_path / "x")
+    assert failed.returncode == ExitCode.FAILED
+    assert "1 of 1 runs failed" in failed.stderr
+    assert f"the end of {tmp_path / 'x' / 'runs' / 'pixels-004k' / 'log.txt'}:" in failed.stderr
+    assert "finite" in failed.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_there_and_the_printed_command_goes_on(tmp_path: Path) -> None:
+    long_run = [*ONE_RUN, "--set", "families.pixels.training.steps=120"]
+    undisturbed = run(*long_run, "--out", tmp_path / "undisturbed")
+    assert undisturbed.returncode == ExitCode.OK, undisturbed.stderr
+
+    arguments = command(*long_run, "--out", tmp_path / "stopped")
+    # A session of its own: as in a terminal, the signal goes to the command, which sees to its workers.
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "training" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read().splitlines()
+    assert process.returncode == ExitCode.INTERRUPTED, rest
+    assert f"Stopped. What has been recorded is kept in {tmp_path / 'stopped'}. Go on with:" in rest
+    (stopped,) = (tmp_path / "stopped" / "runs").iterdir()
+    assert not RunFolder.open(stopped).is_finished
+    so_far = _rows(stopped / "measurements.parquet")
+    assert so_far
+
+    program, *go_on = shlex.split(rest[-1])
+    assert program == "spectral-reach"
+    assert run(*go_on).returncode == ExitCode.OK
+    (other,) = (tmp_path / "undisturbed" / "runs").iterdir()
+    for table in ("measurements.parquet", "losses.parquet"):
+        assert _rows(stopped / table) == _rows(other / table)
+    assert _rows(stopped / "measurements.parquet")[: len(so_far)] == so_far
+
+
+def test_the_demo_ends_with_its_figure(
+    toy: tuple[Path, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PRESET", "toy")
+    result = CliRunner().invoke(app, ["demo", "--out", str(toy[0])])
+    assert result.exit_code == ExitCode.OK, result.output
+    assert f"Figure: {toy[0] / 'figures' / 'fig1.png'}" in result.stdout
+    assert (toy[0] / "figures" / "fig1.png").is_file()
+
+
+def _rows(file: Path) -> list[str]:
+    """Every digit of every row; as text, because NaN is not equal to itself."""
+    return [repr(row) for row in pq.read_table(file).to_pylist()]
+
+
+def _tables(stdout: str) -> str:
+    return stdout[stdout.index("\n\n") :]
