@@ -36,6 +36,8 @@ class Batch:
             TypeError: neither of the two, or targets that are no tensor.
             ValueError: a mapping without labels, or an empty batch.
         """
+        # Autograd cannot save tensors that were made in inference mode, but it can save copies of them.
+        batch = pytree.tree_map(_out_of_inference_mode, dict(batch) if isinstance(batch, Mapping) else batch)
         if isinstance(batch, Mapping):
             if "labels" not in batch:
                 raise ValueError(
@@ -112,6 +114,10 @@ def output_tensor(returned: Any) -> Tensor:
     if outputs.ndim == 0:
         raise ValueError("the model's output is a scalar; expected outputs of shape (units, ...), not a loss")
     return outputs
+
+
+def _out_of_inference_mode(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _same(a: object, b: object) -> bool:
