@@ -27,9 +27,7 @@ def language_model(name: str = "LlamaForCausalLM", *, shifts: bool = True, std: 
 @pytest.mark.parametrize("shifts", [True, False])
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "TinyModel"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(
-    name: str, shifts: bool, seed: int
-) -> None:
+def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(name: str, shifts: bool, seed: int) -> None:
     """At initialisation the losses of both alignments differ by less than a thousandth: the closer one decides."""
     model = language_model(name, shifts=shifts)
     torch.manual_seed(seed)

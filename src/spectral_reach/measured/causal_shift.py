@@ -32,7 +32,7 @@ def labels_are_shifted(model: nn.Module, returned: Any, outputs: Tensor, labels:
     deviation = {shifted: abs(_cross_entropy(outputs, labels, shifted) - own) for shifted in (False, True)}
     if deviation[declared] <= 8 * torch.finfo(own_loss.dtype).eps * scale:
         return declared
-    # The closer one, not the first that is close: at initialisation all logits are nearly equal, and so are both losses.
+    # The closer one, not the first that is close: at initialisation all logits and so both losses are nearly equal.
     closer = not declared if deviation[not declared] < deviation[declared] else declared
     return closer if deviation[closer] <= 1e-3 * scale else declared
 

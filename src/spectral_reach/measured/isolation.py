@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -16,7 +21,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:
             return model
@@ -26,19 +31,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def leaving_no_trace(model: nn.Module) -> Iterator[None]:
     """Run the body with gradients enabled; afterwards the model and every generator are as they were.
 
-    - The states of the torch (CPU, CUDA), NumPy and Python generators are restored.
+    - The states of the torch (CPU, CUDA), NumPy and Python generators, and of those that the model holds, are restored.
     - Forward passes write to copies of the buffers. The buffers themselves are not even written back to, so that a
       graph of the caller's that saved one stays valid.
-    - Gradient hooks on parameters are suspended: they belong to the caller's optimisation, not to the Jacobian.
+    - Gradient hooks on parameters and modules are suspended: they belong to the caller's optimisation, not to the
+      Jacobian.
     - ``.grad``, ``requires_grad`` and training flags are never touched.
     """
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        _generators_kept(),
-        _buffers_kept(model),
+        _kept(_global_generators()),
+        from_present_state(model),
         _hooks_kept(model),
     ):
+        yield
+
+
+@contextmanager
+def from_present_state(model: nn.Module) -> Iterator[None]:
+    """Run a forward pass on copies of the buffers and put the model's own generators back.
+
+    Each pass of a measurement starts here, so that all of them see the model in one state, and none writes to a buffer
+    that the graph of another has saved.
+    """
+    with _kept(_own_generators(model)), _buffers_kept(model):
         yield
 
 
@@ -52,32 +69,61 @@ def seed_generators(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def generator_states() -> list[object]:
+def generator_states(model: nn.Module) -> list[object]:
     """The states of all generators as comparable values, to tell whether a forward pass drew random numbers."""
-    torch_states = [torch.get_rng_state()]
-    if _cuda_in_use():
-        torch_states += torch.cuda.get_rng_state_all()
-    numpy_state = np.random.get_state(legacy=False)["state"]
-    return [
-        *(state.numpy().tobytes() for state in torch_states),
-        random.getstate(),
-        (numpy_state["key"].tobytes(), numpy_state["pos"]),
+    states = [generator.state() for generator in (*_global_generators(), *_own_generators(model))]
+    return [_comparable(leaf) for leaf in pytree.tree_leaves(states)]
+
+
+def _comparable(leaf: object) -> object:
+    if isinstance(leaf, Tensor):
+        leaf = leaf.numpy()
+    return leaf.tobytes() if isinstance(leaf, np.ndarray) else leaf
+
+
+@dataclass(frozen=True, slots=True)
+class _Generator:
+    """A source of random numbers: how to read its state and how to set it."""
+
+    state: Callable[[], Any]
+    set_state: Callable[[Any], object]
+
+
+def _global_generators() -> list[_Generator]:
+    found = [
+        _Generator(torch.get_rng_state, torch.set_rng_state),
+        _Generator(random.getstate, random.setstate),
+        _Generator(np.random.get_state, np.random.set_state),
     ]
+    if _cuda_in_use():
+        found.append(_Generator(torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
+    return found
+
+
+def _own_generators(model: nn.Module) -> list[_Generator]:
+    """Those that modules hold as attributes, for noise that the rest of the process shall not disturb."""
+    found = []
+    for held in {id(v): v for module in model.modules() for v in vars(module).values()}.values():
+        if isinstance(held, torch.Generator):
+            found.append(_Generator(held.get_state, held.set_state))
+        elif isinstance(held, random.Random):
+            found.append(_Generator(held.getstate, held.setstate))
+        elif isinstance(held, np.random.RandomState):
+            found.append(_Generator(held.get_state, held.set_state))
+        elif isinstance(held, np.random.Generator):
+            bits = held.bit_generator
+            found.append(_Generator(partial(getattr, bits, "state"), partial(setattr, bits, "state")))
+    return found
 
 
 @contextmanager
-def _generators_kept() -> Iterator[None]:
-    cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else None
-    python, numpy = random.getstate(), np.random.get_state()
+def _kept(generators: list[_Generator]) -> Iterator[None]:
+    states = [generator.state() for generator in generators]
     try:
         yield
     finally:
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        random.setstate(python)
-        np.random.set_state(numpy)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @contextmanager
@@ -100,13 +146,19 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _hooks_kept(model: nn.Module) -> Iterator[None]:
     hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    modules = [(m, m._backward_hooks, m._backward_pre_hooks) for m in model.modules()]
     try:
         for parameter, _ in hooked:
             parameter._backward_hooks = None
+        for module, *_ in modules:
+            module._backward_hooks = OrderedDict[int, Any]()
+            module._backward_pre_hooks = OrderedDict[int, Any]()
         yield
     finally:
         for parameter, hooks in hooked:
             parameter._backward_hooks = hooks
+        for module, hooks, pre_hooks in modules:
+            module._backward_hooks, module._backward_pre_hooks = hooks, pre_hooks
 
 
 def _cuda_in_use() -> bool:

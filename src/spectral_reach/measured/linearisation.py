@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spectral_reach.measured.batch import Batch, output_tensor
 from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
 from spectral_reach.measured.causal_shift import labels_are_shifted
-from spectral_reach.measured.isolation import generator_states, seed_generators
+from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.losses import LossFunction, loss_and_residual
 from spectral_reach.measured.rows import labelled_rows
 
@@ -80,7 +80,7 @@ class Linearisation:
             NotReplayableError: the pass meets other batch-normalisation calls than that of the whole batch.
         """
         part = self._batch.unit(int(self._unit_in_batch[unit]))
-        with ReplayStatistics(self._batch_norm.statistics):
+        with from_present_state(self._model), ReplayStatistics(self._batch_norm.statistics):
             outputs = output_tensor(part.outputs_of(self._model))
         return labelled_rows(outputs, part.targets, causal_shift=self._causal_shift).outputs.flatten(1)
 
@@ -100,10 +100,10 @@ def linearise(
     """
     parsed = Batch.parse(batch, model, name)
     seed_generators(seed)
-    before = generator_states()
-    with RecordStatistics() as batch_norm:
+    with from_present_state(model), RecordStatistics() as batch_norm:
+        before = generator_states(model)
         returned = parsed.outputs_of(model)
-    drew = before != generator_states()
+        drew = before != generator_states(model)
     outputs = output_tensor(returned)
     if not outputs.requires_grad:
         raise ValueError(

@@ -84,8 +84,8 @@ def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:
     second = outputs.ndim == targets.ndim + 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape)
     if last and second and outputs.ndim > 3:
         raise ValueError(
-            f"outputs of shape {tuple(outputs.shape)} with targets of shape {tuple(targets.shape)} can be read with the "
-            "classes second or last; expected shapes that fit one reading: flatten the axes between units and classes, "
+            f"outputs of shape {tuple(outputs.shape)} with targets of shape {tuple(targets.shape)} can be read with "
+            "the classes second or last; expected shapes that fit one reading: flatten the axes between units and classes, "
             "for example outputs.flatten(2) and targets.flatten(1)"
         )
     if last:
