@@ -151,12 +151,12 @@ def _hooks_kept(model: nn.Module) -> Iterator[None]:
         for parameter, _ in hooked:
             parameter._backward_hooks = None
         for module, *_ in modules:
-            module._backward_hooks = OrderedDict[int, Any]()
-            module._backward_pre_hooks = OrderedDict[int, Any]()
+            module._backward_hooks = OrderedDict()
+            module._backward_pre_hooks = OrderedDict()
         yield
     finally:
-        for parameter, hooks in hooked:
-            parameter._backward_hooks = hooks
+        for parameter, parameter_hooks in hooked:
+            parameter._backward_hooks = parameter_hooks
         for module, hooks, pre_hooks in modules:
             module._backward_hooks, module._backward_pre_hooks = hooks, pre_hooks
 

@@ -85,8 +85,8 @@ def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:
     if last and second and outputs.ndim > 3:
         raise ValueError(
             f"outputs of shape {tuple(outputs.shape)} with targets of shape {tuple(targets.shape)} can be read with "
-            "the classes second or last; expected shapes that fit one reading: flatten the axes between units and classes, "
-            "for example outputs.flatten(2) and targets.flatten(1)"
+            "the classes second or last; expected shapes that fit one reading: flatten the axes between units and "
+            "classes, for example outputs.flatten(2) and targets.flatten(1)"
         )
     if last:
         return outputs
