@@ -34,8 +34,8 @@ def measure(
     if out is not None and out.suffix not in _SUFFIXES:
         raise ValueError(f"--out is {out}; expected a file name that ends in {' or '.join(_SUFFIXES)}.")
     with stderr().status(f"Measuring {model}"):
-        import spectral_reach as sr
         from spectral_reach.cli.sources import find
+        from spectral_reach.decomposition.decompose import decompose
         from spectral_reach.estimators import check_name
         from spectral_reach.studies.data.batches import measurement_batch
 
@@ -46,7 +46,7 @@ def measure(
         network = source.load_model()
         _check_fit(network, token_data)
         batch = measurement_batch(token_data, source.step or 0, seed=seed, units=units)
-        result = sr.decompose(network, batch, estimator=estimator, probes=probes, seed=seed)
+        result = decompose(network, batch, estimator=estimator, probes=probes, seed=seed)
     where = "" if source.step is None else f" after {source.step} steps"
     console = stdout()
     console.print(f"{source.name}{where}, on {units} training sequences of {token_data.name}", markup=False)
