@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from oracle import Number
 
 import spectral_reach as sr
@@ -33,3 +34,8 @@ def disagreements(
 
 def undefined_fields(result: sr.Decomposition) -> set[str]:
     return {name for name, value in result.as_dict().items() if isinstance(value, float) and math.isnan(value)}
+
+
+def rounding_of(dtype: torch.dtype) -> float:
+    """Relative error that a small model of a few layers may gather in ``dtype``: 8 units in the last place."""
+    return 8 * torch.finfo(dtype).eps

@@ -57,7 +57,10 @@ class _Call:
         self.training, self.momentum, self.eps = training, momentum, eps
 
     def with_constants(self, mean: Tensor, variance: Tensor) -> Tensor:
-        return F.batch_norm(self.input, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+        # In the statistics' own precision: normalising with half-precision constants would lose what the call keeps.
+        weight, bias = (None if p is None else p.to(mean.dtype) for p in (self.weight, self.bias))
+        x = self.input.to(mean.dtype)
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=self.eps).to(self.input.dtype)
 
 
 class RecordStatistics(_BatchNormMode):
