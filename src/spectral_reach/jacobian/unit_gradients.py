@@ -51,7 +51,9 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
     Raises:
         ValueError: the gradient is not finite.
     """
-    gradient = [part / linearisation.n_samples for part in vjp(linearisation.f, linearisation.residual, linearisation)]
+    # The pass carries r = N u, and N comes out afterwards: u itself would underflow in half precision.
+    summed = vjp(linearisation.f, linearisation.residual, linearisation)
+    gradient = [p.to(torch.promote_types(p.dtype, torch.float32)) / linearisation.n_samples for p in summed]
     for name, part in zip(linearisation.parameters, gradient, strict=True):
         if not bool(part.isfinite().all()):
             raise ValueError(
@@ -75,9 +77,9 @@ def unit_gradient_products(
 
     def whole_graph(unit: int) -> Gradient:
         chosen = (linearisation.unit_of_row == unit).unsqueeze(1)
-        return vjp(linearisation.f, linearisation.residual * chosen / linearisation.n_samples, linearisation)
+        return vjp(linearisation.f, linearisation.residual * chosen, linearisation)
 
-    return _accumulate(linearisation.n_units, whole_graph, gradient, vectors, signs)
+    return _accumulate(linearisation, whole_graph, gradient, vectors, signs)
 
 
 def _by_own_passes(
@@ -93,10 +95,10 @@ def _by_own_passes(
         if not deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64):
             raise NotReplayableError(f"unit {unit} has other outputs alone than in the batch")
         residual = linearisation.residual[linearisation.unit_of_row == unit]
-        return vjp(outputs, residual / linearisation.n_samples, linearisation)
+        return vjp(outputs, residual, linearisation)
 
     try:
-        products = _accumulate(linearisation.n_units, own_pass, gradient, vectors, signs)
+        products = _accumulate(linearisation, own_pass, gradient, vectors, signs)
     except Exception:
         # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
         # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
@@ -107,19 +109,23 @@ def _by_own_passes(
 
 
 def _accumulate(
-    n_units: int,
-    unit_gradient: Callable[[int], Gradient],
+    linearisation: Linearisation,
+    summed_gradient: Callable[[int], Gradient],
     gradient: Gradient,
     vectors: Sequence[Gradient],
     signs: Tensor,
 ) -> UnitGradientProducts:
-    """Go through the units once, with all sums in float64: late in training they are differences of large numbers."""
+    """Go through the units once, with all sums in float64: late in training they are differences of large numbers.
+
+    ``summed_gradient(i)`` is N g_i, the sum over the unit's samples.
+    """
+    n_units = linearisation.n_units
     others = [_in_float64(gradient), *map(_in_float64, vectors)]
     products = torch.zeros(len(others), n_units, dtype=torch.float64)
     squared_norms, running_products = torch.zeros(2, n_units, dtype=torch.float64)
     signed_sum = [torch.zeros_like(part) for part in others[0]]
     for unit in range(n_units):
-        g = _in_float64(unit_gradient(unit))
+        g = [part / linearisation.n_samples for part in _in_float64(summed_gradient(unit))]
         squared_norms[unit] = _dot(g, g)
         products[:, unit] = torch.stack([_dot(g, other) for other in others])
         running_products[unit] = _dot(g, signed_sum)
