@@ -145,7 +145,7 @@ def _in_float64(gradient: Gradient) -> Gradient:
 
 
 def _dot(a: Gradient, b: Gradient) -> Tensor:
-    return torch.stack([torch.dot(x, y) for x, y in zip(a, b, strict=True)]).sum().cpu()
+    return torch.stack([torch.dot(x, y).to(a[0].device) for x, y in zip(a, b, strict=True)]).sum().cpu()
 
 
 def _tolerance(linearisation: Linearisation) -> float:

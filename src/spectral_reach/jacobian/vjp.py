@@ -65,7 +65,9 @@ def squared_norms(gradients: Gradient) -> Tensor:
 
 def squared_norm(gradient: Gradient) -> float:
     """||J^T v||^2 of one gradient, accumulated in float64."""
-    norms = [torch.linalg.vector_norm(part, dtype=torch.float64).square() for part in gradient]
+    # On one device before they meet: a model may be spread over several.
+    meet = gradient[0].device
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64).square().to(meet) for part in gradient]
     return float(torch.stack(norms).sum())
 
 
