@@ -39,3 +39,14 @@ def undefined_fields(result: sr.Decomposition) -> set[str]:
 def rounding_of(dtype: torch.dtype) -> float:
     """Relative error that a small model of a few layers may gather in ``dtype``: 8 units in the last place."""
     return 8 * torch.finfo(dtype).eps
+
+
+def assert_equal(a: sr.Decomposition, b: sr.Decomposition, relative: float = 0.0) -> None:
+    """Field by field; NaN equals NaN."""
+    for name, value in a.as_dict().items():
+        other = getattr(b, name)
+        if isinstance(value, float):
+            same = value == other or (math.isnan(value) and math.isnan(other))
+            assert same or math.isclose(value, other, rel_tol=relative), f"{name}: {value!r} != {other!r}"
+        else:
+            assert value == other, name

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comparing import assert_equal
 from torch import Tensor, nn
 
 import spectral_reach as sr
@@ -50,7 +51,7 @@ def labelled(n: int = 6, k: int = 3) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
 def test_class_indices_may_have_any_integer_type(dtype: torch.dtype) -> None:
     x, y = labelled()
-    assert sr.decompose(classifier(), (x, y.to(dtype))) == sr.decompose(classifier(), (x, y))
+    assert_equal(sr.decompose(classifier(), (x, y.to(dtype))), sr.decompose(classifier(), (x, y)))
 
 
 @pytest.mark.parametrize("size", [(2, 3), (3, 5), (3, 2), (5, 5)])
@@ -80,3 +81,17 @@ def test_a_sequence_that_can_be_read_two_ways_has_its_classes_last() -> None:
     x, y = torch.randn(4, 3, 2).double(), torch.randint(0, 3, (4, 3))
     loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten()).item()
     assert sr.decompose(model, (x, y)).loss == pytest.approx(loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("layer", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize("estimator", ["exact", "batch"])
+def test_sparse_gradients_count_like_dense_ones(layer: type[nn.Module], estimator: str) -> None:
+    def result(sparse: bool) -> sr.Decomposition:
+        torch.manual_seed(0)
+        model = nn.Sequential(layer(7, 3, sparse=sparse), nn.Tanh(), nn.Linear(3, 4)).double()
+        torch.manual_seed(1)
+        tokens = torch.randint(0, 7, (5, 2))
+        labels = torch.randint(0, 4, (5, 2) if layer is nn.Embedding else (5,))
+        return sr.decompose(model, (tokens, labels), estimator=estimator, probes=2)
+
+    assert_equal(result(sparse=True), result(sparse=False), relative=1e-12)

@@ -25,7 +25,8 @@ def vjp(outputs: Tensor, cotangent: Tensor, linearisation: Linearisation) -> Gra
         allow_unused=True,
         materialize_grads=True,
     )
-    return list(gradients)
+    # An embedding with sparse=True has sparse gradients.
+    return [gradient.to_dense() if gradient.is_sparse else gradient for gradient in gradients]
 
 
 def batched_vjp(linearisation: Linearisation, cotangents_VNK: Tensor) -> Gradient:
