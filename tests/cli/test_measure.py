@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -155,3 +156,10 @@ def test_an_output_folder_that_cannot_be(hugging_face_folder: Path, tmp_path: Pa
     result = measure(hugging_face_folder, "--data", "digits", "--units", 2, "--out", tmp_path / "file" / "x.json")
     assert result.exit_code == ExitCode.FOLDER
     assert "cannot be written" in result.stderr
+
+
+def test_without_transformers(hugging_face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    result = measure(hugging_face_folder, "--data", "digits")
+    assert result.exit_code == ExitCode.FAILED
+    assert 'transformers is not installed. It comes with: pip install "spectral-reach[studies]"' in result.stderr

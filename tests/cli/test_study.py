@@ -1,6 +1,7 @@
 """A toy study from the command line: run, look, draw, measure; interrupted, resumed, refused."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -126,6 +127,24 @@ def test_lists() -> None:
     assert "--preset toy" in studies
     for arguments in (["figure"], ["figure", "list"]):
         assert CliRunner().invoke(app, arguments).stdout.startswith("fig1  ")
+
+
+@pytest.mark.parametrize("package", ["transformers", "tokenizers", "sklearn", "matplotlib"])
+def test_a_missing_extra_is_told_before_the_work(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    for arguments in ([*TOY, "--out", str(tmp_path / "x")], ["demo", "--out", str(tmp_path / "x")]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == ExitCode.FAILED
+        assert f"{package} is not installed. It comes with: pip install" in result.stderr
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_terminal_without_our_letters_still_shows_the_numbers(toy: tuple[Path, object]) -> None:
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command(*TOY, "--out", toy[0]), capture_output=True, text=True, env=plain)
+    assert shown.returncode == ExitCode.OK, shown.stderr
+    assert "?" in shown.stdout
+    assert "unigram entropy" in shown.stdout
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

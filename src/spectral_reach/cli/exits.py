@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from enum import IntEnum
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -38,12 +39,18 @@ Exit codes: 0 done
 130 interrupted; the command that is printed goes on from there
 """
 
-_EXTRA_OF = {
-    "transformers": "hf",
-    "tokenizers": "studies",
-    "sklearn": "studies",
-    "matplotlib": "studies",
-}
+_STUDIES_EXTRA = ("transformers", "tokenizers", "sklearn", "matplotlib")
+
+
+def require_studies_extra() -> None:
+    """Find out before hours of work, not after, that a package of the extra ``studies`` is missing.
+
+    Raises:
+        ModuleNotFoundError: one is.
+    """
+    for package in _STUDIES_EXTRA:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 class Stopped(KeyboardInterrupt):
@@ -96,8 +103,8 @@ def exit_code_of(error: Exception) -> ExitCode | None:
 
 def told(error: Exception) -> str:
     """What the error says; a missing package with the extra that brings it."""
-    if isinstance(error, ModuleNotFoundError) and (top := (error.name or "").split(".")[0]) in _EXTRA_OF:
-        return f'{top} is not installed. Install it with: pip install "spectral-reach[{_EXTRA_OF[top]}]"'
+    if isinstance(error, ModuleNotFoundError) and (top := (error.name or "").split(".")[0]) in _STUDIES_EXTRA:
+        return f'{top} is not installed. It comes with: pip install "spectral-reach[studies]"'
     return str(error)
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from spectral_reach.cli.exits import Stopped
+from spectral_reach.cli.exits import Stopped, require_studies_extra
 from spectral_reach.cli.progress import RunsDisplay
 from spectral_reach.cli.terminal import stderr, stdout
 
@@ -34,9 +34,11 @@ def run_study(
         ValueError: the study or a setting is unknown or impossible.
         RecordError: ``out`` is busy, holds something else or cannot be written.
         RunsFailedError: some runs failed.
+        ModuleNotFoundError: the extra ``studies`` is not installed.
         Stopped: Ctrl-C; everything recorded so far is kept.
     """
     console = stdout()
+    require_studies_extra()
     with _resumable(out, command):
         from spectral_reach.records.run_folder import RunFolder
         from spectral_reach.studies import registry
