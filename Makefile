@@ -44,7 +44,7 @@ bench: $(INSTALLED) ## Time the estimators side by side on this machine
 .PHONY: docs
 docs: $(INSTALLED) ## Build the reference of the public names into build/docs
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
-	$(BIN)/pdoc --math --output-directory build/docs spectral_reach
+	$(BIN)/pdoc --docformat google --output-directory build/docs spectral_reach
 
 .PHONY: clean
 clean: ## Remove the environment, caches and build products (results stay)

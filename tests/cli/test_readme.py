@@ -1,5 +1,6 @@
 """What the README tells a reader to type works as written."""
 
+import doctest
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import spectral_reach as sr
 from spectral_reach.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,17 @@ def test_all_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     rows = pq.read_table(tmp_path / "my-run" / "measurements.parquet").to_pylist()
     assert [rows[0]["step"], rows[-1]["step"]] == [0, 199]
     assert rows[-1]["tokens"] == 199 * 32
+
+
+def test_the_examples_of_the_public_names_run() -> None:
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    tried = set()
+    for name in sr.__all__:
+        for example in finder.find(getattr(sr, name), name, globs={}):
+            if example.examples:
+                tried.add(name)
+                assert runner.run(example).failed == 0, name
+    assert tried >= {"decompose", "Tracker", "log_windows"}
 
 
 def test_the_figure_and_every_linked_file_are_there() -> None:
