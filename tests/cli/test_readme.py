@@ -42,7 +42,7 @@ def test_the_examples_of_the_public_names_run() -> None:
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
     tried = set()
     for name in sr.__all__:
-        for example in finder.find(getattr(sr, name), name, globs={}):
+        for example in finder.find(getattr(sr, name), name, globs={name: getattr(sr, name)}):
             if example.examples:
                 tried.add(name)
                 assert runner.run(example).failed == 0, name
