@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from spectral_reach.measured.rows import IGNORE_INDEX
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
@@ -88,8 +90,22 @@ class Batch:
         return layout == other_layout and all(_same(a, b) for a, b in zip(mine, others, strict=True))
 
     def outputs_of(self, model: nn.Module) -> Any:
-        """Whatever the model returns for this batch."""
-        return model(*self.args, **self.kwargs)
+        """Whatever the model returns for this batch.
+
+        Raises:
+            ValueError: the model computes its own loss from the labels and finds one out of range.
+        """
+        try:
+            return model(*self.args, **self.kwargs)
+        except IndexError as error:
+            if "labels" not in self.kwargs or self.targets.dtype.is_floating_point:
+                raise
+            labels = self.targets[self.targets.ne(IGNORE_INDEX)]
+            span = f"{int(labels.min())} to {int(labels.max())}" if labels.numel() else "nothing but -100"
+            raise ValueError(
+                f"the model raised {error!r} on labels that range from {span}; expected class indices (or "
+                f"{IGNORE_INDEX} for no label) below the number of outputs, and token ids below the vocabulary size"
+            ) from error
 
 
 def output_tensor(returned: Any) -> Tensor:
