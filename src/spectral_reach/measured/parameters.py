@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from torch import nn
+from torch.nn.parameter import is_lazy
+
+from spectral_reach.measured.isolation import unwrapped
 
 _One: TypeAlias = str | nn.Module | nn.Parameter
 Selection: TypeAlias = _One | Iterable[_One] | Callable[[str, nn.Parameter], bool] | None
@@ -22,6 +25,11 @@ def select_parameters(model: nn.Module, selection: Selection = None) -> dict[str
         ValueError: a name or an object that is not in the model, or nothing trainable left.
         TypeError: a selection of another kind.
     """
+    lazy = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise ValueError(
+            f"{lazy[0]!r} has no shape yet (a lazy module); expected an initialised model: run one forward pass first"
+        )
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ValueError("the model has no trainable parameters (requires_grad); expected at least one")
@@ -62,6 +70,7 @@ def _matches(model: nn.Module, item: object) -> set[int]:
             raise ValueError(f"parameters holds a parameter of shape {tuple(item.shape)} that the model does not have")
         return {id(item)}
     if isinstance(item, nn.Module):
+        item = unwrapped(item)
         if not any(module is item for module in model.modules()):
             raise ValueError(f"parameters holds a {type(item).__name__} that is not a module of the model")
         return {id(p) for p in item.parameters()}
