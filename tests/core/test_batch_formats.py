@@ -1,5 +1,8 @@
 """The shapes in which models and batches come: each gives the numbers that its plain form gives."""
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import torch
 from comparing import assert_equal
@@ -38,7 +41,7 @@ def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(name
     assert result.loss == pytest.approx(model(input_ids=tokens, labels=tokens).loss.item(), rel=1e-5)
 
 
-def classifier(k: int = 3) -> nn.Module:
+def classifier(k: int = 3) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, k)).double()
 
@@ -95,3 +98,14 @@ def test_sparse_gradients_count_like_dense_ones(layer: type[nn.Module], estimato
         return sr.decompose(model, (tokens, labels), estimator=estimator, probes=2)
 
     assert_equal(result(sparse=True), result(sparse=False), relative=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrappers_are_looked_through(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = classifier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile's own imports
+        wrapped = wrap(model)
+    for parameters in (None, "2", model[2], wrapped):
+        alone = sr.decompose(model, labelled(), parameters=model if parameters is wrapped else parameters)
+        assert_equal(sr.decompose(wrapped, labelled(), parameters=parameters), alone)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -72,10 +73,12 @@ def decompose(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError("model is or holds a TorchScript module; expected the Python modules that it was made from")
     options = EstimatorOptions(
         probes=_positive_integer("probes", probes),
         units=None if units is None else _positive_integer("units", units),
-        seed=_integer("seed", seed),
+        seed=_seed(seed),
         memory_budget=_positive_integer("memory_budget", memory_budget),
     )
     check_name(estimator)
@@ -83,14 +86,13 @@ def decompose(
     model = unwrapped(model)
     theta = select_parameters(model, parameters)
     with leaving_no_trace(model):
-        first = _measure(linearise(model, batch, loss_function, theta, seed=seed), estimator, options)
+        first = _measure(linearise(model, batch, loss_function, theta, seed=options.seed), estimator, options)
         if against is None:
             return _one_batch(first, options)
-        second_options = EstimatorOptions(
-            probes=options.probes, units=options.units, seed=seed + 1, memory_budget=options.memory_budget
-        )
+        # Not seed + 1: a loop over seeds would meet the same probes twice.
+        second_options = replace(options, seed=generator(options.seed, "against", torch.device("cpu")).initial_seed())
         second = _measure(
-            linearise(model, against, loss_function, theta, seed=seed, name="against"),
+            linearise(model, against, loss_function, theta, seed=options.seed, name="against"),
             estimator,
             second_options,
         )
@@ -262,9 +264,16 @@ def _signs(linearisation: Linearisation, seed: int) -> Tensor:
 
 
 def _integer(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; expected an integer")
-    return value
+    return int(value)
+
+
+def _seed(value: object) -> int:
+    number = _integer("seed", value)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed is {number}; expected an integer from 0 to 2**63 - 1")
+    return number
 
 
 def _positive_integer(name: str, value: object) -> int:
