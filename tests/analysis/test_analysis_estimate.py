@@ -56,6 +56,32 @@ def test_jackknife_error_is_the_spread_over_repeats():
     assert mean_square == pytest.approx(spread, rel=4 * 0.011 + 0.04 / 12)
 
 
+def test_in_sequence_the_jackknife_leaves_out_blocks_of_neighbours():
+    rng = np.random.default_rng(1)
+    above, below = rng.standard_normal(27), 2 + rng.random(27)
+    blocks = [range(3 * i, 3 * i + 3) for i in range(9)]  # 27^(1/3) = 3
+    without = [np.delete(above, block).mean() / np.delete(below, block).mean() for block in blocks]
+    expected = math.sqrt(8 / 9 * sum((r - np.mean(without)) ** 2 for r in without))
+    assert ratio_of_means(above, below, in_sequence=True).stderr == pytest.approx(expected, rel=1e-12)
+    few = slice(0, 15)  # fewer than 8 blocks of 2
+    assert ratio_of_means(above[few], below[few], in_sequence=True) == ratio_of_means(above[few], below[few])
+
+
+@pytest.mark.parametrize(("correlation", "low", "high"), [(0.0, 0.95, 1.05), (0.3, 0.82, 0.96)])
+def test_in_sequence_the_error_allows_for_neighbours_alike(correlation, low, high):
+    rng = np.random.default_rng(2)
+    repeats, n = 3000, 34
+    values = rng.standard_normal((repeats, n))
+    for i in range(1, n):
+        values[:, i] = correlation * values[:, i - 1] + math.sqrt(1 - correlation**2) * values[:, i]
+    blocked = [mean(row, in_sequence=True) for row in values]
+    spread = np.std([e.value for e in blocked], ddof=1)  # known to 1.3%
+    error = math.sqrt(np.mean([e.stderr**2 for e in blocked]))
+    assert low < error / spread < high
+    plain = math.sqrt(np.mean([mean(row).stderr ** 2 for row in values]))
+    assert plain / spread < 0.8 or correlation == 0
+
+
 @pytest.mark.parametrize(
     ("values", "value", "reason"),
     [

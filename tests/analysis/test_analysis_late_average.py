@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.synthetic_study import SyntheticRun, as_run_data
+from spectral_reach.studies.analysis.estimate import mean
 from spectral_reach.studies.analysis.late_average import late_average
 
 RUN = SyntheticRun(name="run", parameters=5000, steps=205, late_units=64, position_noise=3e-7)
@@ -20,7 +21,7 @@ def test_late_values_by_direct_formula():
     assert late.chi_pos.n == late.chi_pos_unbiased.n == len(rows) >= 10
     position = np.array([row["chi_pos"] for row in rows])
     assert late.chi_pos.value == pytest.approx(position.mean(), rel=1e-12)
-    assert late.chi_pos.stderr == pytest.approx(position.std(ddof=1) / math.sqrt(len(rows)), rel=1e-12)
+    assert late.chi_pos == mean(position, in_sequence=True)
     above = np.array([row["delta_loss_unbiased"] for row in rows])
     below = np.array([row["chi_loss"] * row["chi_net"] for row in rows])
     assert late.chi_pos_unbiased.value == pytest.approx(above.mean() / below.mean(), rel=1e-12)
@@ -36,9 +37,11 @@ def test_the_known_position_is_found_within_its_error():
     steps = [row["step"] for row in RUN.measurement_rows() if row["step"] >= 185]
     truth = np.mean([RUN.position(step) for step in steps])
     scores = np.array([(e.value - truth) / e.stderr for e in estimates])
-    # The mean of 200 scores of unit spread has error 0.07; t-like scores from 15 or more measurements spread by 1.08.
-    assert abs(scores.mean()) < 4 * 1.08 / math.sqrt(200)
-    assert scores.std() == pytest.approx(1.07, abs=4 * 1.08 / math.sqrt(400))
+    # Errors from 10 blocks: Student's t with 9 degrees of freedom, whose spread is sqrt(9 / 7) = 1.13 and whose fourth
+    # moment makes the spread of 200 scores uncertain by 1.13 * sqrt((4.2 - 1) / 800) = 0.07.
+    assert estimates[0].n == 20
+    assert abs(scores.mean()) < 4 * 1.13 / math.sqrt(200)
+    assert scores.std() == pytest.approx(1.13, abs=4 * 0.07)
 
 
 def test_an_unfinished_run_has_no_late_average():

@@ -70,8 +70,13 @@ def test_the_words_flip_when_the_data_flip(tmp_path):
     }
     for name, text in words.items():
         assert [phrase in text for phrase in phrases.values()] == [key == name for key in phrases]
-    assert "rank correlation with size is −1.00 (−1.00 to −1.00 within the errors, one-sided p = 0.0083)" in words["falling"]
-    assert "rank correlation with size is 1.00 (1.00 to 1.00 within the errors, one-sided p = 0.0083)" in words["rising"]
+    assert (
+        "rank correlation with size is −1.00 (−1.00 to −1.00 within the errors, one-sided p = 0.0083)"
+        in words["falling"]
+    )
+    assert (
+        "rank correlation with size is 1.00 (1.00 to 1.00 within the errors, one-sided p = 0.0083)" in words["rising"]
+    )
 
 
 def test_the_words_of_the_mini_batch_flip_on_their_own(tmp_path):

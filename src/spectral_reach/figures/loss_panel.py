@@ -52,4 +52,6 @@ def _draw_frontier(axes: Axes, fit: Sequence[Point], frontier: Frontier) -> None
         covers = "over runs" if frontier.covers_seeds else "over batch noise"
         text = f"frontier ∝ $C^{{-{frontier.exponent:.3f}}}$\n95% {covers}: {interval(frontier.low, frontier.high)}"
         text = text.replace("{--", "{")
+        if not math.isnan(frontier.without_each_size[0]):
+            text += f"\nleaving a size out: {interval(*frontier.without_each_size)}"
     axes.text(0.03, 0.04, text, transform=axes.transAxes, fontsize=SMALL_SIZE, va="bottom")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+LEAST_BLOCKS = 8  # the error from fewer is itself too uncertain
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
@@ -39,24 +41,26 @@ class Estimate:
         return self.reason is None
 
 
-def mean(values: FloatArray) -> Estimate:
-    """The mean of the finite values, with standard error s / sqrt(n), s^2 the sample variance."""
-    kept = values[np.isfinite(values)]
-    n = len(kept)
-    if n == 0:
-        return Estimate.missing(_no_values(len(values)))
-    if n == 1:
-        return Estimate(value=float(kept[0]), stderr=math.nan, n=1, reason=_ONE_VALUE)
-    return Estimate(value=float(kept.mean()), stderr=float(kept.std(ddof=1) / math.sqrt(n)), n=n)
+def mean(values: FloatArray, *, in_sequence: bool = False) -> Estimate:
+    """The mean of the finite values, with standard error s / sqrt(n), s^2 the sample variance.
+
+    ``in_sequence``: as in ``ratio_of_means``.
+    """
+    return ratio_of_means(values, np.ones(len(values)), in_sequence=in_sequence)
 
 
-def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Estimate:
+def ratio_of_means(numerator: FloatArray, denominator: FloatArray, *, in_sequence: bool = False) -> Estimate:
     """R = mean(numerator) / mean(denominator), with the jackknife's standard error.
 
     The mean of ratios would be biased where the denominator fluctuates, and dominated by a few rows where the
-    numerator can be negative; averaging the two apart is neither. With R_(i) the ratio that leaves
-    measurement i out, stderr^2 = (n - 1) / n * sum_i (R_(i) - mean R_(.))^2. Pairs with a value that is not
-    finite are left out.
+    numerator can be negative; averaging the two apart is neither. With R_(i) the ratio that leaves measurement i out,
+    stderr^2 = (n - 1) / n * sum_i (R_(i) - mean R_(.))^2. Pairs with a value that is not finite are left out.
+
+    ``in_sequence`` is for measurements along a stretch of training, where a run's own ups and downs last longer than a
+    step, so that neighbours are alike: in the runs of our demo they correlate by 0.2 on average, and by up to 0.5.
+    The jackknife then leaves out whole blocks of neighbours, of n^(1/3) measurements (the length that keeps bias and
+    variance of such errors in balance), but no fewer than ``LEAST_BLOCKS`` blocks. At a correlation of 0.3 the error of
+    34 measurements is then 11% too small instead of 27%; without correlation it stays right.
     """
     finite = np.isfinite(numerator) & np.isfinite(denominator)
     above, below = numerator[finite], denominator[finite]
@@ -67,17 +71,18 @@ def ratio_of_means(numerator: FloatArray, denominator: FloatArray) -> Estimate:
         return Estimate.missing("the denominator is zero in every measurement")
     value = float(above.sum() / below.sum())
     if n == 1:
-        return Estimate(value=value, stderr=math.nan, n=1, reason=_ONE_VALUE)
-    below_without = below.sum() - below
+        reason = "one measurement has no spread to take a standard error from"
+        return Estimate(value=value, stderr=math.nan, n=1, reason=reason)
+    length = max(1, min(round(n ** (1 / 3)), n // LEAST_BLOCKS)) if in_sequence else 1
+    starts = np.linspace(0, n, n // length, endpoint=False).astype(np.intp)
+    below_without = below.sum() - np.add.reduceat(below, starts)
     if (below_without == 0).any():
         reason = "all but one of the measurements have a zero denominator, so their spread is unknown"
         return Estimate(value=value, stderr=math.nan, n=n, reason=reason)
-    without = (above.sum() - above) / below_without
-    variance = (n - 1) / n * float(((without - without.mean()) ** 2).sum())
+    without = (above.sum() - np.add.reduceat(above, starts)) / below_without
+    blocks = len(starts)
+    variance = (blocks - 1) / blocks * float(((without - without.mean()) ** 2).sum())
     return Estimate(value=value, stderr=math.sqrt(variance), n=n)
-
-
-_ONE_VALUE = "one measurement has no spread to take a standard error from"
 
 
 def _no_values(n: int) -> str:

@@ -15,7 +15,7 @@ LATE_FRACTION = 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LateAverage:
-    """A run's last tenth: everything recorded at steps >= 0.9 * steps.
+    """A run's last tenth: everything recorded at steps >= 0.9 * steps, with errors that allow for neighbours alike.
 
     Attributes:
         first_step: the first step that counts as late.
@@ -60,11 +60,11 @@ def late_average(run: RunData) -> LateAverage:
     return LateAverage(
         first_step=first_step,
         n_units=tuple(sorted(set(run.measurements.n_units[late].tolist()))),
-        chi_pos=mean(run.measurements.chi_pos[late]),
-        chi_pos_unbiased=ratio_of_means(run.measurements.delta_loss_unbiased[late], scale),
+        chi_pos=mean(run.measurements.chi_pos[late], in_sequence=True),
+        chi_pos_unbiased=ratio_of_means(run.measurements.delta_loss_unbiased[late], scale, in_sequence=True),
         train_loss=Estimate.missing(f"the training loss is not finite at {diverged} late steps")
         if diverged
-        else mean(train_loss),
+        else mean(train_loss, in_sequence=True),
         heldout_loss=float(heldout[0]) if evaluated else math.nan,
         heldout_reason=None if evaluated else "the final model was not evaluated on held-out data",
     )
