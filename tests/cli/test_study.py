@@ -105,6 +105,7 @@ def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, say
     result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == code
     assert says in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,7 @@ def test_a_run_that_fails_is_told_and_its_log_shown(tmp_path: Path) -> None:
     assert "1 of 1 runs failed" in failed.stderr
     assert f"the end of {tmp_path / 'x' / 'runs' / 'pixels-004k' / 'log.txt'}:" in failed.stderr
     assert "finite" in failed.stderr
+    assert "Summary: " in failed.stdout  # of what there is
 
 
 @pytest.mark.slow

@@ -17,9 +17,11 @@ from rich.table import Table
 from spectral_reach.cli.exits import Stopped, require_studies_extra
 from spectral_reach.cli.progress import RunsDisplay
 from spectral_reach.cli.terminal import stderr, stdout
+from spectral_reach.studies.engines.errors import RunsFailedError
 
 if TYPE_CHECKING:
     from spectral_reach.studies.analysis.summary import FamilySummary, Summary
+    from spectral_reach.studies.training.progress import OnProgress
 
 _UNLIMITED = 1000
 _COUNTS = ("parameters", "without embeddings")
@@ -33,7 +35,7 @@ def run_study(
     Raises:
         ValueError: the study or a setting is unknown or impossible.
         RecordError: ``out`` is busy, holds something else or cannot be written.
-        RunsFailedError: some runs failed.
+        RunsFailedError: some runs failed; the others are summarised.
         ModuleNotFoundError: the extra ``studies`` is not installed.
         Stopped: Ctrl-C; everything recorded so far is kept.
     """
@@ -45,22 +47,36 @@ def run_study(
         from spectral_reach.studies.analysis.report import write_summary
         from spectral_reach.studies.analysis.summary import summarise
         from spectral_reach.studies.cost import expected_cost
-        from spectral_reach.studies.engines.local import available_cores, run_all
+        from spectral_reach.studies.engines.local import available_cores
         from spectral_reach.studies.study_folder import sole_owner, write_plan
 
         workers = available_cores() if workers is None else workers
+        # Before the folder is touched: a mistyped setting leaves nothing behind.
+        plan = registry.find(name).plan(settings)
         with sole_owner(out):
-            plan = registry.find(name).plan(settings)
             console.print(f"Expected cost: {expected_cost(plan, workers)}, {workers} at a time.", markup=False)
             folders = write_plan(out, plan)
             if finished := sum(RunFolder.open(folder).is_finished for folder in folders):
                 console.print(f"{finished} of {len(folders)} runs are finished already.")
             with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
-                run_all(folders, workers=workers, on_progress=display)
+                failure = _run_all(folders, workers, display)
             summary = summarise(out)
             files = write_summary(summary, out)
     show(summary, console)
     console.print("Summary: " + ", ".join(str(file) for file in files), markup=False)
+    if failure is not None:
+        raise failure
+
+
+def _run_all(folders: Sequence[Path], workers: int, on_progress: OnProgress) -> RunsFailedError | None:
+    """The failure of some runs, if any: the others are worth a summary first."""
+    from spectral_reach.studies.engines.local import run_all
+
+    try:
+        run_all(folders, workers=workers, on_progress=on_progress)
+    except RunsFailedError as failure:
+        return failure
+    return None
 
 
 def show(summary: Summary, console: Console) -> None:
