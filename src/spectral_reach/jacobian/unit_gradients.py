@@ -4,7 +4,7 @@ Two routes give the same numbers:
 
 - *own pass*: a forward and backward pass of each unit alone. As cheap as one training step plus overhead, and right
   exactly where units do not see each other, which is verified: each unit's outputs must equal its rows in the whole
-  batch, and sum_i <g_i, g> must equal ||g||^2.
+  batch, and sum_i g_i must equal g.
 - *whole graph*: a backward pass over the whole batch for each unit, with the other units' loss gradients set to zero.
   Right by definition, B times the cost; taken where the forward pass is stochastic or the verification fails.
 
@@ -13,14 +13,13 @@ Nothing is kept but sums of products, so memory does not grow with the number of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spectral_reach.jacobian.vjp import Gradient, inner_product, vjp
+from spectral_reach.jacobian.vjp import Gradient, squared_norm, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -87,6 +86,7 @@ def _by_own_passes(
 ) -> UnitGradientProducts | None:
     """The first route; None where it turns out not to hold."""
     tolerance = _tolerance(linearisation)
+    remainder = [part.clone() for part in gradient]
 
     def own_pass(unit: int) -> Gradient:
         outputs = linearisation.outputs_of_unit(unit)
@@ -95,7 +95,10 @@ def _by_own_passes(
         if not deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64):
             raise NotReplayableError(f"unit {unit} has other outputs alone than in the batch")
         residual = linearisation.residual[linearisation.unit_of_row == unit]
-        return vjp(outputs, residual, linearisation)
+        summed = vjp(outputs, residual, linearisation)
+        for rest, part in zip(remainder, summed, strict=True):
+            rest.sub_(part, alpha=1 / linearisation.n_samples)
+        return summed
 
     try:
         products = _accumulate(linearisation, own_pass, gradient, vectors, signs)
@@ -103,9 +106,9 @@ def _by_own_passes(
         # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
         # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
         return None
-    total, norm = float(products.with_batch.sum()), inner_product(gradient, gradient)
-    scale = math.sqrt(norm * linearisation.n_units * float(products.squared_norms.sum()))
-    return products if abs(total - norm) <= tolerance * scale else None
+    # Relative to the largest sum that gradients of these norms could have.
+    scale = linearisation.n_units * float(products.squared_norms.sum())
+    return products if squared_norm(remainder) <= tolerance**2 * scale else None
 
 
 def _accumulate(
