@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -15,16 +16,29 @@ Gradient: TypeAlias = Sequence[Tensor]
 
 
 def vjp(outputs: Tensor, cotangent: Tensor, linearisation: Linearisation) -> Gradient:
-    """J^T v for one output direction: ``outputs`` and ``cotangent`` (N, K) -> gradients shaped like the parameters."""
+    """J^T v for one output direction: ``outputs`` and ``cotangent`` (N, K) -> gradients shaped like the parameters.
+
+    Raises:
+        ValueError: activation checkpointing runs batch normalisation in training mode again.
+    """
     parameters = list(linearisation.parameters.values())
-    gradients = torch.autograd.grad(
-        outputs,
-        parameters,
-        cotangent.to(outputs.dtype),
-        retain_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    try:
+        gradients = torch.autograd.grad(
+            outputs,
+            parameters,
+            cotangent.to(outputs.dtype),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    except CheckpointError as error:
+        if not linearisation.uses_batch_statistics:
+            raise
+        # A backward pass runs the checkpointed part again, out of reach of what holds the statistics constant.
+        raise ValueError(
+            "the model has batch normalisation in training mode inside activation checkpointing; expected one or the "
+            "other: measure without checkpointing, or with the model in evaluation mode"
+        ) from error
     # An embedding with sparse=True has sparse gradients.
     return [gradient.to_dense() if gradient.is_sparse else gradient for gradient in gradients]
 

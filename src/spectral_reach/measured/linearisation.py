@@ -67,6 +67,11 @@ class Linearisation:
         """w_i = N_i / N, (n_units,) float64 on the CPU."""
         return self.samples_of_unit.to("cpu", torch.float64) / self.n_samples
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether some batch normalisation took its statistics from this batch."""
+        return bool(self._batch_norm.statistics)
+
     def has_batch_of(self, other: Linearisation) -> bool:
         """Whether both are of the same inputs and targets. Equal outputs do not tell: a readout may start at zero."""
         return self._batch.equals(other._batch)
