@@ -1,4 +1,4 @@
-"""Unit gradients from a pass of each unit alone or from the whole graph: one result, and the first only where it holds."""
+"""Unit gradients from a pass of each unit alone or from the whole graph: one result, by the first where it holds."""
 
 from collections.abc import Callable
 from typing import Any
