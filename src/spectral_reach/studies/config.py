@@ -19,8 +19,6 @@ def from_mapping(kind: type[C], values: Mapping[str, Any], where: str) -> C:
         ValueError: a setting is unknown (the message lists the known ones), missing, or impossible.
         TypeError: a setting is of the wrong type.
     """
-    if not isinstance(values, Mapping):
-        raise TypeError(f"{where} is {values!r}; expected settings by name.")
     known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind) if f.init}
     if unknown := [name for name in values if name not in known]:
         raise ValueError(

@@ -37,6 +37,8 @@ class FamilyConfig:
     measurement: MeasurementConfig
 
     def __post_init__(self) -> None:
+        if not all(type(width) is int for width in self.widths):
+            raise TypeError(f"FamilyConfig.widths is {self.widths!r}; expected whole numbers.")
         object.__setattr__(self, "widths", tuple(self.widths))
         check(self, "widths", len(self.widths) > 0, "at least one width")
         check(self, "widths", len(set(self.widths)) == len(self.widths), "different widths")
@@ -104,7 +106,7 @@ class ScalingConfig:
         if not isinstance(chosen, Mapping):
             raise TypeError(f"families of the scaling study is {chosen!r}; expected families by name.")
         settings["families"] = {
-            name: from_mapping(FamilyConfig, read_parts(family), f"The family {name!r} of the scaling study")
+            name: _family(family, f"The family {name!r} of the scaling study")
             for name, family in chosen.items()
             if family is not None
         }
@@ -138,6 +140,10 @@ class ScalingConfig:
             ]
             families[name] = FamilyPlan(label=data.label, runs=tuple(runs))
         return StudyPlan(study=_NAME, preset=self.preset, settings=self.as_dict(), families=families)
+
+
+def _family(settings: Mapping[str, Any], where: str) -> FamilyConfig:
+    return from_mapping(FamilyConfig, read_parts(settings, where), where)
 
 
 def demo() -> ScalingConfig:

@@ -41,14 +41,16 @@ def _permutation(sequences: int, seed: int, epoch: int) -> npt.NDArray[np.int64]
 
 
 def measurement_batch(data: TokenData, step: int, *, seed: int, units: int) -> Batch:
-    """``units`` different training sequences to measure at ``step``; no training step depends on them."""
-    if not 1 <= units <= len(data.train):
-        raise ValueError(
-            f"A measurement of {units} units was asked for; expected 1 to {len(data.train)}, the training "
-            "sequences that there are."
-        )
+    """``units`` training sequences to measure at ``step``; no training step depends on them.
+
+    Drawn with replacement: independent draws from the training set, so that the noise-corrected gradient norm is
+    unbiased for that of the whole training set, also where the batch is a good part of it. Different sequences would
+    underestimate it by a share of noise scale / training sequences.
+    """
+    if units < 1:
+        raise ValueError(f"A measurement of {units} units was asked for; expected at least 1.")
     rng = np.random.default_rng(np.random.SeedSequence([_MEASUREMENT, seed, step]))
-    return as_batch(data.train[rng.choice(len(data.train), size=units, replace=False)])
+    return as_batch(data.train[rng.integers(len(data.train), size=units)])
 
 
 def heldout_batches(data: TokenData, *, sequences: int, batch_size: int) -> list[Batch]:

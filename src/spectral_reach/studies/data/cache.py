@@ -10,7 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from spectral_reach.records.atomic import write_atomically
+from spectral_reach.records.atomic import make_folder, write_atomically
+from spectral_reach.records.errors import write_errors_told
 
 _MANIFEST = "manifest.json"
 
@@ -35,8 +36,8 @@ def cached(key: str, build: Callable[[], Mapping[str, bytes]]) -> dict[str, byte
     folder = cache_root() / key
     if (files := _whole(folder)) is not None:
         return files
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    make_folder(folder)
+    with write_errors_told(folder), FileLock(folder / ".lock"):
         # Another process may have built it while this one waited for the lock.
         if (files := _whole(folder)) is not None:
             return files
@@ -51,8 +52,11 @@ def cached(key: str, build: Callable[[], Mapping[str, bytes]]) -> dict[str, byte
 def _whole(folder: Path) -> dict[str, bytes] | None:
     try:
         manifest = json.loads((folder / _MANIFEST).read_bytes())
+        if not isinstance(manifest, dict) or not manifest:
+            return None
         files = {name: (folder / name).read_bytes() for name in manifest}
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
+        # Absent, damaged or unreadable: building again either mends it or says why it cannot be written.
         return None
     intact = all(hashlib.sha256(content).hexdigest() == manifest[name] for name, content in files.items())
     return files if intact else None

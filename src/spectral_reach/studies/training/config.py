@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from spectral_reach.estimators import check_name
 from spectral_reach.studies.config import check, check_types
 from spectral_reach.tracking.schedule import log_windows
 
@@ -25,7 +26,7 @@ class TrainingConfig:
         weight_decay: decoupled, on matrices only (norms keep their scale).
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of squared gradients.
-        clip_norm: gradients with a larger norm are scaled down to it; ``inf`` never clips.
+        clip_norm: gradients with a larger norm are scaled down to it.
         heldout_every: steps between evaluations on held-out data (always at the first and after the last step).
         heldout_sequences: sequences of an evaluation, the same every time; all of them where there are fewer.
         checkpoint_every: steps between checkpoints, what a kill can cost.
@@ -60,7 +61,7 @@ class TrainingConfig:
         check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0")
         for name in ("beta1", "beta2"):
             check(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        check(self, "clip_norm", self.clip_norm > 0, "a positive number, inf not to clip")
+        check(self, "clip_norm", 0 < self.clip_norm < math.inf, "a positive number, a large one not to clip")
 
     def rate(self, step: int) -> float:
         """The learning rate of update ``step`` (from 0)."""
@@ -103,8 +104,11 @@ class MeasurementConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("per_decade", "width", "units", "late_units", "probes"):
+        for name in ("per_decade", "width", "probes"):
             check(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("units", "late_units"):
+            check(self, name, getattr(self, name) >= 2, "at least 2, for noise is what differs between them")
+        check_name(self.estimator)
         check(self, "late_measurements", self.late_measurements >= 0, "at least 0")
         check(self, "late_fraction", 0 <= self.late_fraction < 1, "at least 0 and below 1")
 

@@ -97,7 +97,7 @@ class RunConfig:
         Raises:
             ValueError: a setting is unknown, missing or impossible; the message names it.
         """
-        return from_mapping(cls, read_parts(values), "A run")
+        return from_mapping(cls, read_parts(values, "A run"), "A run")
 
 
 def facts_of(data: TokenData, model: ModelConfig) -> dict[str, Any]:
@@ -134,17 +134,17 @@ def check_data(config: RunConfig, data: TokenData) -> None:
                 f"The model of run {config.name!r} has {name} {getattr(config.model, name)}, its data "
                 f"{getattr(data, name)}; expected them equal. Plan the run with one value for both."
             )
-    measurement = config.measurement
-    needed = max(config.training.batch_size, measurement.units, measurement.late_units)
-    if needed > len(data.train):
+    if config.training.batch_size > len(data.train):
         raise ValueError(
-            f"Run {config.name!r} needs {needed} sequences at a time, but its data have {len(data.train)} to "
-            "train on; lower batch_size, units or late_units."
+            f"Run {config.name!r} has batch_size {config.training.batch_size}; expected at most {len(data.train)}, "
+            "the training sequences of its data."
         )
 
 
-def read_parts(values: Mapping[str, Any]) -> dict[str, Any]:
+def read_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """``values`` with the configurations of data, model, training and measurement made from their settings.
+
+    ``where`` is what an error calls ``values``.
 
     Raises:
         ValueError, TypeError: a setting is unknown, missing or impossible.
@@ -155,12 +155,21 @@ def read_parts(values: Mapping[str, Any]) -> dict[str, Any]:
         "training": lambda settings: from_mapping(TrainingConfig, settings, "training"),
         "measurement": lambda settings: from_mapping(MeasurementConfig, settings, "measurement"),
     }
-    return {name: readers[name](value) if name in readers else value for name, value in values.items()}
+    parts = dict(_settings(values, where))
+    for name in readers.keys() & parts.keys():
+        parts[name] = readers[name](_settings(parts[name], name))
+    return parts
+
+
+def _settings(values: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{where} is {values!r}; expected settings by name.")
+    return values
 
 
 def _read_data(values: Mapping[str, Any]) -> DataConfig:
     options = {name: value for name, value in values.items() if name != "name"}
-    return DataConfig(name=values["name"], options=options) if "name" in values else DataConfig(**options)
+    return DataConfig(name=values.get("name", ""), options=options)
 
 
 def _read_model(values: Mapping[str, Any]) -> ModelConfig:

@@ -1,0 +1,100 @@
+"""The Llama family: counts, growth, and weights that depend on a seed alone."""
+
+import pytest
+import torch
+
+from spectral_reach.studies import models
+from spectral_reach.studies.models.llama import LlamaConfig, llama
+from spectral_reach.studies.models.registry import name_of
+
+WIDTHS = (16, 32, 48, 64, 96, 128, 160)
+
+
+def family() -> list[LlamaConfig]:
+    return [llama(width, vocabulary=512, context=64) for width in WIDTHS]
+
+
+@pytest.mark.parametrize("config", family(), ids=lambda config: str(config.width))
+def test_counts_are_those_of_the_model(config: LlamaConfig) -> None:
+    model = config.build(0)
+    actual = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    assert config.parameters == sum(actual.values())
+    embeddings = [name for name in actual if "embed_tokens" in name or "lm_head" in name]
+    assert len(embeddings) == 2
+    assert config.parameters_without_embeddings == sum(n for name, n in actual.items() if name not in embeddings)
+
+
+def test_every_dimension_grows_with_the_width_and_sizes_span_fifty_fold() -> None:
+    for name in ("parameters", "parameters_without_embeddings", "depth", "heads", "mlp_width"):
+        sizes = [getattr(config, name) for config in family()]
+        assert sizes == sorted(sizes), name
+        assert sizes[-1] > sizes[0], name
+    assert len(family()) >= 6
+    assert family()[0].parameters < 21_000
+    assert family()[-1].parameters / family()[0].parameters > 50
+
+
+def test_weights_depend_on_the_seed_and_leave_the_generator_alone() -> None:
+    config = llama(16, vocabulary=18, context=8)
+    torch.manual_seed(1)
+    first = config.build(7).state_dict()
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    second, other = config.build(7).state_dict(), config.build(8).state_dict()
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_the_model_predicts_each_token_from_those_before_it() -> None:
+    model = llama(16, vocabulary=18, context=8).build(0)
+    tokens = torch.randint(0, 18, (2, 8), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 18
+    before, after = (model(each).logits for each in (tokens, changed))
+    assert before.shape == (2, 8, 18)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert not torch.equal(before[:, 5], after[:, 5])
+
+
+def test_the_registry_reads_back_what_it_names() -> None:
+    config = llama(32, vocabulary=18, context=8)
+    assert name_of(config) == "llama"
+    settings = {
+        "vocabulary": 18,
+        "context": 8,
+        "width": 32,
+        "depth": 1,
+        "heads": 2,
+        "mlp_width": 88,
+    }
+    assert models.model_config("llama", settings) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 30}, r"LlamaConfig.width is 30; expected a multiple of 2 x 2 heads"),
+        ({"depth": 0}, r"LlamaConfig.depth is 0; expected at least 1"),
+        ({"layers": 3}, r"'llama' has no setting 'layers'; its settings are vocabulary, context, width"),
+    ],
+)
+def test_impossible_shapes_are_named(change: dict[str, int], message: str) -> None:
+    settings = {"vocabulary": 18, "context": 8, "width": 32, "depth": 1, "heads": 2, "mlp_width": 88}
+    with pytest.raises(ValueError, match=message):
+        models.model_config("llama", {**settings, **change})
+
+
+def test_what_is_missing_or_of_another_type_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'llama' lacks 'context', 'width', 'depth', 'heads', 'mlp_width'"):
+        models.model_config("llama", {"vocabulary": 18})
+    with pytest.raises(TypeError, match=r"LlamaConfig.depth is 1.0, a float; expected a int"):
+        models.model_config(
+            "llama",
+            {"vocabulary": 18, "context": 8, "width": 32, "depth": 1.0, "heads": 2, "mlp_width": 88},
+        )
+    with pytest.raises(ValueError, match="Unknown model family 'gpt'; the known ones are llama"):
+        models.model_config("gpt", {})
+    with pytest.raises(ValueError, match="width is 24; expected a positive multiple of 16"):
+        llama(24, vocabulary=18, context=8)

@@ -1,0 +1,184 @@
+"""Worker processes: they finish runs, tell why they failed, stop when asked and never outlive their parent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import contents, digits, folder_of, small_run
+
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.local import available_cores, run_all
+from spectral_reach.studies.training.loop import train
+from spectral_reach.studies.training.progress import Progress
+from spectral_reach.studies.worker import ExitCode, execute
+
+# Long enough for a step in the middle to be caught, never reached to the end in a test.
+LONG = 20_000
+PATIENCE = 120.0
+
+
+def worker_of(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "spectral_reach.studies.worker", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def study_of(workers: int, *folders: Path) -> subprocess.Popen[bytes]:
+    script = Path(__file__).with_name("study_process.py")
+    return subprocess.Popen(
+        [sys.executable, str(script), str(workers), *map(str, folders)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def wait_until_training(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    return next(line for line in lines(process) if line.get("phase") == "training")
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end and close the pipes."""
+    code = process.wait(PATIENCE)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return code
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that nobody has waited for yet still has an id.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def eventually(holds: Any) -> bool:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    good, bad, small = small_run("pixels-good"), small_run("pixels-bad", steps=13), small_run("pixels-little", steps=4)
+    bad = replace(bad, facts={**bad.facts, "data_hash": "0" * 64})
+    folders = [folder_of(config, tmp_path / config.name) for config in (good, bad, small)]
+    told: list[Progress] = []
+    with pytest.raises(RunsFailedError) as failed:
+        run_all([folder.path for folder in folders], workers=2, on_progress=told.append)
+    assert list(failed.value.failures) == ["pixels-bad"]
+    text = str(failed.value)
+    assert "1 of 3 runs failed, the others have finished" in text
+    assert "ended with exit code 1; the end of" in text
+    assert "The data of run 'pixels-bad' have changed" in text
+    assert [folder.is_finished for folder in folders] == [True, False, True]
+    # The most compute first: 13 steps, 12 steps, then 4.
+    assert [p.run for p in told if p.phase == "starting"] == ["pixels-bad", "pixels-good", "pixels-little"]
+    assert {p.run: p.phase for p in told} == {
+        "pixels-bad": "failed",
+        "pixels-good": "finished",
+        "pixels-little": "finished",
+    }
+    last = [p for p in told if p.run == "pixels-good"][-1]
+    assert (last.step, last.steps) == (12, 12)
+    assert last.loss == folders[0].losses.rows()[11]["train_loss"]
+
+    here = folder_of(good, tmp_path / "here")
+    assert train(here, good, digits())
+    assert contents(folders[0].path) == contents(here.path)
+    assert "finished: held-out loss" in (folders[0].path / "log.txt").read_text()
+
+    told.clear()
+    run_all([folders[0].path, folders[2].path], on_progress=told.append)
+    assert [(p.run, p.phase) for p in told] == [("pixels-good", "finished"), ("pixels-little", "finished")]
+
+
+def test_a_worker_leaves_when_its_parent_closes_the_pipe(tmp_path: Path) -> None:
+    config = small_run(steps=LONG)
+    worker = worker_of(folder_of(config, tmp_path / "run").path)
+    assert wait_until_training(worker)["steps"] == LONG
+    assert worker.stdin is not None
+    worker.stdin.close()
+    worker.stdin = None
+    assert end(worker) == ExitCode.PARENT_GONE
+
+
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    folders = [folder_of(small_run(f"pixels-{i}", steps=LONG), tmp_path / str(i)).path for i in range(2)]
+    study = study_of(2, *folders)
+    wait_until_training(study)
+    workers = children(study.pid)
+    assert len(workers) == 2
+    assert all(map(is_alive, workers))
+    study.kill()
+    assert end(study) == -signal.SIGKILL
+    assert eventually(lambda: not any(map(is_alive, workers)))
+    # Nobody holds the folders any more, and what was measured can be read.
+    for path in folders:
+        with RunFolder.open(path).lock():
+            pass
+    assert any(len(RunFolder.open(path).measurements) for path in folders)
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_every_step_that_was_made(tmp_path: Path) -> None:
+    config = small_run(steps=LONG, checkpoint_every=LONG)
+    folder = folder_of(config, tmp_path / "run")
+    study = study_of(1, folder.path)
+    step = wait_until_training(study)["step"]
+    study.send_signal(signal.SIGINT)
+    assert end(study) == 130
+    checkpoint = folder.checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.step >= step
+    assert [row["step"] for row in folder.losses.rows()] == list(range(checkpoint.step))
+    assert "as asked" in (folder.path / "log.txt").read_text()
+    assert not folder.is_finished
+
+
+def test_a_worker_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
+    config = small_run(steps=LONG, checkpoint_every=LONG)
+    folder = folder_of(config, tmp_path / "run")
+    worker = worker_of(folder.path)
+    wait_until_training(worker)
+    worker.terminate()
+    assert end(worker) == ExitCode.STOPPED
+    assert folder.checkpoints.latest() is not None
+
+
+def test_a_run_can_be_executed_wherever_its_folder_is(tmp_path: Path) -> None:
+    folder = folder_of(small_run(steps=3), tmp_path / "run")
+    assert execute(folder.path, should_stop=lambda: True) is False
+    assert execute(folder.path) is True
+    assert folder.is_finished
+
+
+def test_there_is_at_least_one_worker(tmp_path: Path) -> None:
+    assert available_cores() >= 1
+    with pytest.raises(ValueError, match="workers is 0; expected at least 1 process"):
+        run_all([], workers=0)

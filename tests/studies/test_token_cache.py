@@ -1,0 +1,122 @@
+"""The cache of derived data: whole or rebuilt, whoever died or writes at the same time."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from spectral_reach.records.errors import RecordError
+from spectral_reach.studies.data.cache import cache_root, cached
+
+FILES = {"a.npy": b"first file" * 100, "b.json": b"second file"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPECTRAL_REACH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Builder:
+    """Builds the files, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> dict[str, bytes]:
+        self.calls += 1
+        return FILES
+
+
+def test_the_second_time_nothing_is_built(root: Path) -> None:
+    build = Builder()
+    assert cached("key", build) == FILES
+    assert cached("key", build) == FILES
+    assert build.calls == 1
+    assert cached("other", build) == FILES
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b"\x00" + path.read_bytes()[1:]),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["missing", "cut", "altered", "empty"],
+)
+def test_a_damaged_cache_is_rebuilt(root: Path, file: str, damage: object) -> None:
+    build = Builder()
+    cached("key", build)
+    assert callable(damage)
+    damage(root / "key" / file)
+    assert cached("key", build) == FILES
+    assert build.calls == 2
+    assert cached("key", build) == FILES
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize("manifest", [b"[]", b"null", b'"a"', b'{"a.npy": 3}', b'{"../../x": "0"}'])
+def test_a_manifest_that_is_no_manifest_is_rebuilt(root: Path, manifest: bytes) -> None:
+    cached("key", Builder())
+    (root / "key" / "manifest.json").write_bytes(manifest)
+    assert cached("key", Builder()) == FILES
+
+
+def test_a_build_that_fails_leaves_no_cache(root: Path) -> None:
+    def fail() -> dict[str, bytes]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cached("key", fail)
+    build = Builder()
+    assert cached("key", build) == FILES
+    assert build.calls == 1
+
+
+def slow_build(marks: Path) -> dict[str, bytes]:
+    (marks / str(os.getpid())).touch()
+    time.sleep(0.5)
+    return FILES
+
+
+def load_in_process(root: Path, marks: Path, start: float) -> None:
+    os.environ["SPECTRAL_REACH_CACHE"] = str(root)
+    time.sleep(max(0.0, start - time.time()))
+    assert cached("key", lambda: slow_build(marks)) == FILES
+
+
+def test_of_processes_that_start_at_once_one_builds_and_all_get_the_files(root: Path, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    context = multiprocessing.get_context("spawn")
+    start = time.time() + 6
+    processes = [context.Process(target=load_in_process, args=(root, marks, start)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(list(marks.iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told(root: Path) -> None:
+    root.write_text("a file where the folder should be")
+    with pytest.raises(RecordError, match="cannot be written"):
+        cached("key", Builder())
+
+
+def test_the_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECTRAL_REACH_CACHE", "/own")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_root() == Path("/own")
+    monkeypatch.delenv("SPECTRAL_REACH_CACHE")
+    assert cache_root() == Path("/xdg/spectral-reach")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root() == Path("/home/someone/.cache/spectral-reach")
