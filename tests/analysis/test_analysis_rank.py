@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from spectral_reach.studies.analysis.estimate import Estimate
-from spectral_reach.studies.analysis.rank import average_ranks, rank_correlation
+from spectral_reach.studies.analysis.rank import rank_correlation
 
 
 def estimates(values, stderr=0.0):
@@ -57,11 +57,6 @@ def test_many_runs_use_random_orders_that_agree_with_the_t_approximation():
     # The t approximation at n = 14 is good to a few per cent of p; random orders err by sqrt(p / 200000).
     assert 0.01 < reference < 0.5
     assert found.p_falling == pytest.approx(reference, rel=0.05)
-
-
-def test_average_ranks_against_scipy():
-    values = np.random.default_rng(0).integers(0, 4, size=(50, 7)).astype(float)
-    np.testing.assert_array_equal(average_ranks(values), rankdata(values, axis=1))
 
 
 def test_without_errors_the_interval_is_a_point_and_with_large_ones_it_is_wide():

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import permutation_test, rankdata
 
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray
 
-EXACT_UP_TO = 9
-RANDOM_PERMUTATIONS = 200_000
+PERMUTATIONS = 400_000  # enough to enumerate all orders of nine runs
 SAME = 1e-9  # closer correlations are equal: sums of the same half-integers in another order
 
 
@@ -49,10 +47,9 @@ def rank_correlation(
 ) -> RankCorrelation:
     """Rank correlation of ``sizes`` with the estimates' values; entries without value or error are left out.
 
-    The p-values permute the values over the runs: exact by enumeration up to ``EXACT_UP_TO`` runs, above that
-    from ``RANDOM_PERMUTATIONS`` seeded orders (the observed one counted among them, so never 0). They answer
-    whether the order could be chance; ``low`` and ``high`` answer whether the measurement errors could have
-    made it.
+    The p-values permute the values over the runs: all orders up to nine runs, above that ``PERMUTATIONS`` seeded
+    random ones. They answer whether the order could be chance; ``low`` and ``high`` answer whether the measurement
+    errors could have made it.
     """
     kept = [(size, e) for size, e in zip(sizes, estimates, strict=True) if e.is_defined]
     if len(kept) < 3:
@@ -64,13 +61,21 @@ def rank_correlation(
     if len(set(x)) == 1 or len(set(y)) == 1:
         return _undefined(len(kept), f"all {'sizes' if len(set(x)) == 1 else 'values'} are equal")
     rng = np.random.default_rng(seed)
-    size_ranks, ranks = average_ranks(x), average_ranks(y)
-    rho = float(_correlation(size_ranks, ranks[None])[0])
-    orders, exact = _orders(len(y), rng)
-    under_chance = _correlation(size_ranks, ranks[orders])
+    size_ranks, ranks = rankdata(x), rankdata(y)
+
+    def correlation(values: FloatArray, axis: int = -1) -> FloatArray:
+        return _correlation(size_ranks, np.moveaxis(values, axis, -1))
+
+    rho = float(correlation(ranks))
+    test = permutation_test(
+        (ranks,), correlation, permutation_type="pairings", n_resamples=PERMUTATIONS, vectorized=True, rng=rng
+    )
+    exact = math.factorial(len(y)) <= PERMUTATIONS
+    # Where the orders are random ones, the observed one counts among them, so that no p-value is 0.
+    under_chance = test.null_distribution if exact else np.append(test.null_distribution, rho)
     stderr = np.array([e.stderr for _, e in kept])
-    redrawn = average_ranks(y + stderr * rng.standard_normal((draws, len(y))))
-    low, high = np.quantile(_correlation(size_ranks, redrawn), [0.025, 0.975])
+    redrawn = rankdata(y + stderr * rng.standard_normal((draws, len(y))), axis=1)
+    low, high = np.quantile(correlation(redrawn), [0.025, 0.975])
     return RankCorrelation(
         rho=rho,
         p_falling=float((under_chance <= rho + SAME).mean()),
@@ -83,27 +88,11 @@ def rank_correlation(
     )
 
 
-def average_ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1 over the last axis; equal values share the mean of their places."""
-    above = (values[..., :, None] > values[..., None, :]).sum(axis=-1)
-    equal = (values[..., :, None] == values[..., None, :]).sum(axis=-1)
-    ranks: FloatArray = above + (equal + 1) / 2
-    return ranks
-
-
-def _orders(n: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], bool]:
-    """Permutations of n things, one a row, and whether these are all of them."""
-    if n <= EXACT_UP_TO:
-        return np.array(list(itertools.permutations(range(n))), dtype=np.intp), True
-    shuffled = rng.permuted(np.tile(np.arange(n), (RANDOM_PERMUTATIONS - 1, 1)), axis=1)
-    return np.vstack([np.arange(n), shuffled]), False
-
-
 def _correlation(x: FloatArray, ys: FloatArray) -> FloatArray:
-    """Pearson's correlation of the ranks x with every row of ranks ys."""
+    """Pearson's correlation of the ranks x with ranks along the last axis of ys."""
     a = x - x.mean()
-    b = ys - ys.mean(axis=1, keepdims=True)
-    rho: FloatArray = b @ a / np.sqrt((a @ a) * (b * b).sum(axis=1))
+    b = ys - ys.mean(axis=-1, keepdims=True)
+    rho: FloatArray = b @ a / np.sqrt((a @ a) * (b * b).sum(axis=-1))
     return rho
 
 
