@@ -120,7 +120,8 @@ class Decomposition:
             text = f"  {name:<21}{value:>12.5g}"
             if stderr is not None:
                 error = getattr(self, stderr)
-                text += " (exact)" if error == 0 else "" if math.isnan(error) else f" ± {error:.2g}"
+                exact = error == 0 and not name.endswith("_unbiased")
+                text += " (exact)" if exact else "" if math.isnan(error) else f" ± {error:.2g}"
             if name in self.undefined:
                 text += f"  ({self.undefined[name]})"
             return text
