@@ -370,7 +370,8 @@ def one_batch(batch: Explicit, seed: int = 0) -> dict[str, Number]:
     sizes = np.array([(c := raw_components(rest))["chi_loss"] * c["chi_net"] for rest in left_out])
     pairs = _pair_noise(batch, seed)
     numbers["delta_loss_unbiased_stderr"] = _stderr(values, pairs, n_units, U.scale)
-    numbers["chi_pos_unbiased_stderr"] = _stderr(values / sizes, pairs / size**2, n_units, U.scale / size)
+    if sizes.all():  # else 0 / 0 without one of the units
+        numbers["chi_pos_unbiased_stderr"] = _stderr(values / sizes, pairs / size**2, n_units, U.scale / size)
     return numbers
 
 
