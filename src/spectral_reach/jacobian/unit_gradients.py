@@ -78,7 +78,8 @@ def unit_gradient_products(
         chosen = (linearisation.unit_of_row == unit).unsqueeze(1)
         return vjp(linearisation.f, linearisation.residual * chosen, linearisation)
 
-    return _accumulate(linearisation, whole_graph, gradient, vectors, signs)
+    products, _ = _accumulate(linearisation, whole_graph, gradient, vectors, signs)
+    return products
 
 
 def _by_own_passes(
@@ -86,7 +87,6 @@ def _by_own_passes(
 ) -> UnitGradientProducts | None:
     """The first route; None where it turns out not to hold."""
     tolerance = _tolerance(linearisation)
-    remainder = [part.clone() for part in gradient]
 
     def own_pass(unit: int) -> Gradient:
         outputs = linearisation.outputs_of_unit(unit)
@@ -95,20 +95,17 @@ def _by_own_passes(
         if not deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64):
             raise NotReplayableError(f"unit {unit} has other outputs alone than in the batch")
         residual = linearisation.residual[linearisation.unit_of_row == unit]
-        summed = vjp(outputs, residual, linearisation)
-        for rest, part in zip(remainder, summed, strict=True):
-            rest.sub_(part, alpha=1 / linearisation.n_samples)
-        return summed
+        return vjp(outputs, residual, linearisation)
 
     try:
-        products = _accumulate(linearisation, own_pass, gradient, vectors, signs)
+        products, total = _accumulate(linearisation, own_pass, gradient, vectors, signs)
     except Exception:
         # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
         # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
         return None
     # Relative to the largest sum that gradients of these norms could have.
     scale = linearisation.n_units * float(products.squared_norms.sum())
-    return products if squared_norm(remainder) <= tolerance**2 * scale else None
+    return products if squared_norm([total - _flat(gradient)]) <= tolerance**2 * scale else None
 
 
 def _accumulate(
@@ -117,38 +114,37 @@ def _accumulate(
     gradient: Gradient,
     vectors: Sequence[Gradient],
     signs: Tensor,
-) -> UnitGradientProducts:
+) -> tuple[UnitGradientProducts, Tensor]:
     """Go through the units once, with all sums in float64: late in training they are differences of large numbers.
 
-    ``summed_gradient(i)`` is N g_i, the sum over the unit's samples.
+    ``summed_gradient(i)`` is N g_i, the sum over the unit's samples. The second result is sum_i g_i, (P,).
     """
     n_units = linearisation.n_units
-    others = [_in_float64(gradient), *map(_in_float64, vectors)]
+    others = torch.stack([_flat(gradient), *map(_flat, vectors)])
     products = torch.zeros(len(others), n_units, dtype=torch.float64)
     squared_norms, running_products = torch.zeros(2, n_units, dtype=torch.float64)
-    signed_sum = [torch.zeros_like(part) for part in others[0]]
+    total, signed_sum = torch.zeros_like(others[0]), torch.zeros_like(others[0])
     for unit in range(n_units):
-        g = [part / linearisation.n_samples for part in _in_float64(summed_gradient(unit))]
-        squared_norms[unit] = _dot(g, g)
-        products[:, unit] = torch.stack([_dot(g, other) for other in others])
-        running_products[unit] = _dot(g, signed_sum)
-        for total, part in zip(signed_sum, g, strict=True):
-            total.add_(part, alpha=float(signs[unit]))
-    return UnitGradientProducts(
+        g = _flat(summed_gradient(unit)).div_(linearisation.n_samples)
+        squared_norms[unit] = torch.dot(g, g)
+        products[:, unit] = others @ g
+        running_products[unit] = torch.dot(g, signed_sum)
+        total.add_(g)
+        signed_sum.add_(g, alpha=float(signs[unit]))
+    products_of_units = UnitGradientProducts(
         squared_norms=squared_norms,
         with_batch=products[0],
         products=products[1:],
         running_products=running_products,
-        signed_sum=signed_sum,
+        signed_sum=[signed_sum],
     )
+    return products_of_units, total
 
 
-def _in_float64(gradient: Gradient) -> Gradient:
-    return [part.flatten().to(torch.float64) for part in gradient]
-
-
-def _dot(a: Gradient, b: Gradient) -> Tensor:
-    return torch.stack([torch.dot(x, y).to(a[0].device) for x, y in zip(a, b, strict=True)]).sum().cpu()
+def _flat(gradient: Gradient) -> Tensor:
+    """All parts as one float64 vector, (P,), on the device of the first: few large operations, not many small ones."""
+    meet = gradient[0].device
+    return torch.cat([part.reshape(-1).to(meet) for part in gradient]).to(torch.float64)
 
 
 def _tolerance(linearisation: Linearisation) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,9 @@ class Linearisation:
             NotReplayableError: the pass meets other batch-normalisation calls than that of the whole batch.
         """
         part = self._batch.unit(int(self._unit_in_batch[unit]))
-        with from_present_state(self._model), ReplayStatistics(self._batch_norm.statistics):
+        # Watching every operation for batch normalisation costs time, and there is none where the whole batch met none.
+        replay = ReplayStatistics(self._batch_norm.statistics) if self.uses_batch_statistics else nullcontext()
+        with from_present_state(self._model), replay:
             outputs = output_tensor(part.outputs_of(self._model))
         return labelled_rows(outputs, part.targets, causal_shift=self._causal_shift).outputs.flatten(1)
 

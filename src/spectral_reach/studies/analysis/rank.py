@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import permutation_test, rankdata
 
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray
 
@@ -51,6 +50,8 @@ def rank_correlation(
     random ones. They answer whether the order could be chance; ``low`` and ``high`` answer whether the measurement
     errors could have made it.
     """
+    from scipy.stats import permutation_test, rankdata
+
     kept = [(size, e) for size, e in zip(sizes, estimates, strict=True) if e.is_defined]
     if len(kept) < 3:
         left_out = sorted({e.reason for e in estimates if e.reason is not None})
