@@ -149,7 +149,7 @@ def _family(settings: Mapping[str, Any], where: str) -> FamilyConfig:
 def demo() -> ScalingConfig:
     """Both families in a few minutes on two cores: five sizes of text (47 x), four of pixels (85 x)."""
     training = TrainingConfig(
-        steps=600,
+        steps=450,
         batch_size=32,
         learning_rate=0.004,
         warmup_steps=30,
