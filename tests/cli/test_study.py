@@ -99,6 +99,22 @@ def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
         ([*TOY, "--set", "seed=-1"], ExitCode.BAD_INPUT, "seed is -1; expected at least 0"),
         ([*TOY, "--set", "families.text.training.stepz=3"], ExitCode.BAD_INPUT, "has no setting 'stepz'"),
         ([*TOY, "--set", "seed"], ExitCode.BAD_INPUT, "expected PATH=VALUE"),
+        ([*TOY, "--set", "seed=abc"], ExitCode.BAD_INPUT, "ScalingConfig.seed is 'abc', a str; expected a int"),
+        ([*TOY, "--set", "preset=[1]"], ExitCode.BAD_INPUT, "Unknown preset [1] of the scaling study"),
+        ([*TOY, "--set", "families=3"], ExitCode.BAD_INPUT, "families of the scaling study is 3; expected families by"),
+        ([*TOY, "--set", "families.text.data=3"], ExitCode.BAD_INPUT, "data is 3; expected settings by name"),
+        (
+            [*TOY, "--set", 'families.text.widths=["a"]'],
+            ExitCode.BAD_INPUT,
+            "widths is ['a']; expected a list of whole",
+        ),
+        ([*TOY, "--set", "families.text.widths=3"], ExitCode.BAD_INPUT, "widths is 3; expected a list of whole"),
+        (
+            [*TOY, "--set", "families.text.data.vocabulary=abc"],
+            ExitCode.BAD_INPUT,
+            "vocabulary is 'abc', a str; expected a whole number",
+        ),
+        ([*TOY, "--set", "families.text.data.context=1.5"], ExitCode.BAD_INPUT, "context is 1.5, a float; expected a"),
     ],
 )
 def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, says: str) -> None:

@@ -34,6 +34,7 @@ def test_a_run_is_read_back_from_its_json() -> None:
         (TRAINING, {"clip_norm": 0.0}, "clip_norm is 0.0; expected a positive number, a large one not to clip"),
         (TRAINING, {"clip_norm": math.inf}, "clip_norm is inf; expected a positive number, a large one not to clip"),
         (TRAINING, {"seed": -1}, "seed is -1; expected at least 0"),
+        (TRAINING, {"seed": 2**63}, f"seed is {2**63}; expected at least 0 and below 2**63"),
         (TRAINING, {"checkpoint_every": 0}, "checkpoint_every is 0; expected at least 1"),
         (MEASUREMENT, {"units": 1}, "MeasurementConfig.units is 1; expected at least 2, for noise"),
         (MEASUREMENT, {"late_units": 1}, "MeasurementConfig.late_units is 1; expected at least 2, for noise"),

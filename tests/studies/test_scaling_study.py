@@ -90,7 +90,11 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ({"families": {"text": {"widths": []}}}, ValueError, r"FamilyConfig.widths is \(\); expected at least one"),
         ({"families": {"text": {"widths": [16, 16]}}}, ValueError, "expected different widths"),
         ({"families": {"text": {"widths": [24]}}}, ValueError, "width is 24; expected a positive multiple of 16"),
-        ({"families": {"text": {"widths": "16"}}}, TypeError, "FamilyConfig.widths is '16'; expected whole numbers"),
+        (
+            {"families": {"text": {"widths": "16"}}},
+            TypeError,
+            "FamilyConfig.widths is '16'; expected a list of whole numbers",
+        ),
         (
             {"families": {"text": {"training": {"steps": 2}}}},
             ValueError,

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 
+class SettingTypeError(TypeError, ValueError):
+    """A setting of the wrong type: as much a user's slip as a value out of range, and told in the same way."""
+
+
 def from_mapping(kind: type[C], values: Mapping[str, Any], where: str) -> C:
     """A ``kind`` from its settings by name, as they stand in a JSON file.
 
     Raises:
         ValueError: a setting is unknown (the message lists the known ones), missing, or impossible.
-        TypeError: a setting is of the wrong type.
+        SettingTypeError: a setting is of the wrong type.
     """
     known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind) if f.init}
     if unknown := [name for name in values if name not in known]:
@@ -38,7 +42,7 @@ def check_types(config: DataclassInstance) -> None:
     """Each plain setting (int, float, str, bool) is of its declared type; an int will do for a float.
 
     Raises:
-        TypeError: one is not.
+        SettingTypeError: one is not.
     """
     hints = get_type_hints(type(config))
     for field in fields(config):
@@ -46,7 +50,7 @@ def check_types(config: DataclassInstance) -> None:
         if declared is float and type(value) is int:
             object.__setattr__(config, field.name, float(value))
         elif declared in (int, float, str, bool) and type(value) is not declared:
-            raise TypeError(
+            raise SettingTypeError(
                 f"{type(config).__name__}.{field.name} is {value!r}, a {type(value).__name__}; expected "
                 f"a {declared.__name__}."
             )
@@ -60,6 +64,16 @@ def check(config: DataclassInstance, name: str, holds: bool, expected: str) -> N
     """
     if not holds:
         raise ValueError(f"{type(config).__name__}.{name} is {getattr(config, name)!r}; expected {expected}.")
+
+
+def check_whole_number(name: str, value: object) -> None:
+    """Refuse what is no int; for options and lists, of which no declaration says the type.
+
+    Raises:
+        SettingTypeError: "name is value, a type; expected a whole number".
+    """
+    if type(value) is not int:
+        raise SettingTypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a whole number.")
 
 
 def overridden(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping, overridden
+from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping, overridden
 from spectral_reach.studies.data import TokenData
 from spectral_reach.studies.models.llama import llama
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
@@ -37,8 +37,10 @@ class FamilyConfig:
     measurement: MeasurementConfig
 
     def __post_init__(self) -> None:
-        if not all(type(width) is int for width in self.widths):
-            raise TypeError(f"FamilyConfig.widths is {self.widths!r}; expected whole numbers.")
+        if not isinstance(self.widths, (list, tuple)) or not all(type(width) is int for width in self.widths):
+            raise SettingTypeError(
+                f"FamilyConfig.widths is {self.widths!r}; expected a list of whole numbers, for example [16, 32]."
+            )
         object.__setattr__(self, "widths", tuple(self.widths))
         check(self, "widths", len(self.widths) > 0, "at least one width")
         check(self, "widths", len(set(self.widths)) == len(self.widths), "different widths")
@@ -83,7 +85,7 @@ class ScalingConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check(self, "families", len(self.families) > 0, "at least one family")
-        check(self, "seed", self.seed >= 0, "at least 0")
+        check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         check(self, "threads", self.threads >= 1, "at least 1")
 
     @classmethod
@@ -94,17 +96,17 @@ class ScalingConfig:
 
         Raises:
             ValueError: a preset or setting is unknown, missing or impossible; the message names it.
-            TypeError: a setting is of the wrong type.
+            SettingTypeError: a setting is of the wrong type.
         """
         preset = values.get("preset", DEFAULT_PRESET)
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ValueError(
                 f"Unknown preset {preset!r} of the scaling study; the known ones are {', '.join(PRESETS)}."
             )
         settings = overridden(PRESETS[preset]().as_dict(), values)
         chosen = settings["families"]
         if not isinstance(chosen, Mapping):
-            raise TypeError(f"families of the scaling study is {chosen!r}; expected families by name.")
+            raise SettingTypeError(f"families of the scaling study is {chosen!r}; expected families by name.")
         settings["families"] = {
             name: _family(family, f"The family {name!r} of the scaling study")
             for name, family in chosen.items()

@@ -34,7 +34,8 @@ def load(name: str, **options: Any) -> TokenData:
     """The data set ``name``, loaded with its options.
 
     Raises:
-        ValueError: the name or an option is unknown (the message lists the known ones), or out of range.
+        ValueError: the name or an option is unknown (the message lists the known ones), of the wrong type, or out of
+            range.
     """
     if name not in _loaders:
         raise ValueError(f"Unknown data set {name!r}; the known ones are {', '.join(known())}.")

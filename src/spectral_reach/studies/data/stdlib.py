@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from spectral_reach.studies.config import check_whole_number
 from spectral_reach.studies.data.cache import cached
 from spectral_reach.studies.data.registry import register
 from spectral_reach.studies.data.tokens import TokenData, digest, windows
@@ -57,8 +58,11 @@ def load_stdlib(*, vocabulary: int = 512, context: int = 64) -> TokenData:
 
     Raises:
         ValueError: a vocabulary or context out of range, or an interpreter that ships no sources.
+        SettingTypeError: one that is no whole number.
         RecordError: the cache folder cannot be written.
     """
+    check_whole_number("vocabulary", vocabulary)
+    check_whole_number("context", context)
     if not _SMALLEST_VOCABULARY <= vocabulary <= _LARGEST_VOCABULARY:
         raise ValueError(
             f"vocabulary is {vocabulary}; expected {_SMALLEST_VOCABULARY} (every byte and the end of a file) "

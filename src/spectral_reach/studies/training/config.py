@@ -52,8 +52,8 @@ class TrainingConfig:
         check_types(self)
         for name in ("steps", "batch_size", "heldout_every", "heldout_sequences", "checkpoint_every"):
             check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "seed"):
-            check(self, name, getattr(self, name) >= 0, "at least 0")
+        check(self, "warmup_steps", self.warmup_steps >= 0, "at least 0")
+        check(self, "seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         check(self, "learning_rate", 0 < self.learning_rate < math.inf, "a positive number")
         check(self, "warmup_steps", self.warmup_steps < self.steps, f"fewer than the {self.steps} steps")
         check(self, "schedule", self.schedule in SCHEDULES, " or ".join(SCHEDULES))

@@ -9,7 +9,7 @@ from typing import Any
 
 from spectral_reach.studies import data as data_sets
 from spectral_reach.studies import models
-from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping
+from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping
 from spectral_reach.studies.data import TokenData
 from spectral_reach.studies.models.registry import ModelConfig, name_of
 from spectral_reach.studies.training.config import MeasurementConfig, TrainingConfig
@@ -96,6 +96,7 @@ class RunConfig:
 
         Raises:
             ValueError: a setting is unknown, missing or impossible; the message names it.
+            SettingTypeError: a setting is of the wrong type.
         """
         return from_mapping(cls, read_parts(values, "A run"), "A run")
 
@@ -147,7 +148,8 @@ def read_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     ``where`` is what an error calls ``values``.
 
     Raises:
-        ValueError, TypeError: a setting is unknown, missing or impossible.
+        ValueError: a setting is unknown, missing or impossible.
+        SettingTypeError: a setting is of the wrong type.
     """
     readers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "data": _read_data,
@@ -163,7 +165,7 @@ def read_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _settings(values: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
-        raise TypeError(f"{where} is {values!r}; expected settings by name.")
+        raise SettingTypeError(f"{where} is {values!r}; expected settings by name.")
     return values
 
 
