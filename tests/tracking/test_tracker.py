@@ -314,14 +314,31 @@ def test_a_column_named_like_a_field_is_refused(name: str) -> None:
         ({"memory_budget": 0}, ValueError, "memory_budget is 0; expected an integer of 1 or more"),
         ({"seed": -1}, ValueError, "seed is -1; expected an integer of 0 or more"),
         ({"seed": 1.5}, TypeError, r"seed is 1\.5; expected an integer of 0 or more"),
+        ({"seed": 2**63}, ValueError, rf"seed is {2**63}; expected an integer from 0 to 2\*\*63 - 1"),
+        (
+            {"schedule": torch.tensor(2.5)},
+            TypeError,
+            r"measure, is tensor\(2\.5000\); expected an integer of 1 or more",
+        ),
+        ({"schedule": np.array(0)}, ValueError, r"measure, is 0; expected an integer of 1 or more"),
+        ({"out": 3}, TypeError, "out is 3; expected the path of a folder, a RunFolder, or None for no file"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(
     tmp_path: Path, options: dict[str, Any], error: type[Exception], told: str
 ) -> None:
     with pytest.raises(error, match=told):
-        sr.Tracker(make_model(), out=tmp_path / "run", **({"schedule": 1} | options))
+        sr.Tracker(make_model(), **({"schedule": 1, "out": tmp_path / "run"} | options))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, torch.tensor], ids=lambda make: make.__name__)
+def test_integers_of_any_make_are_plain_settings(tmp_path: Path, integer: Any) -> None:
+    for make in (int, integer):  # the same settings twice: the second tracker goes on where the first stopped
+        options = {name: make(2) for name in ("schedule", "probes", "units", "seed")}
+        with sr.Tracker(make_model(), out=tmp_path / "run", estimator="batch", **options) as tracker:
+            measured(tracker, range(3))
+    assert [row["step"] for row in tracker.history] == [0, 2]
 
 
 def test_a_model_that_is_no_module_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import SupportsIndex, TypeAlias
 
 Schedule: TypeAlias = int | Iterable[int] | Callable[[int], bool]
@@ -54,7 +55,8 @@ def due_at(schedule: Schedule) -> Callable[[int], bool]:
     """
     if callable(schedule):
         return schedule
-    if isinstance(schedule, Iterable) and not isinstance(schedule, (str, bytes)):
+    # An array or tensor of no axes is one number, though its type says that it can be iterated over.
+    if isinstance(schedule, Iterable) and not isinstance(schedule, (str, bytes)) and getattr(schedule, "ndim", 1) > 0:
         return frozenset(integer_from(0, "a step of schedule", each) for each in schedule).__contains__
     if isinstance(schedule, (bool, str, bytes)) or not isinstance(schedule, SupportsIndex):
         raise TypeError(
@@ -66,14 +68,18 @@ def due_at(schedule: Schedule) -> Callable[[int], bool]:
 
 
 def integer_from(least: int, name: str, value: object) -> int:
-    """``value`` as an int of at least ``least``; numpy's integers count, bools do not.
+    """``value`` as an int of at least ``least``; integers of NumPy and torch count, bools do not.
 
     Raises:
         TypeError, ValueError: it is none; the message calls it ``name``.
     """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    number = None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        # Every tensor and array has __index__; those that hold no single integer say so only when it is called.
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None:
         raise TypeError(f"{name} is {value!r}; expected an integer of {least} or more")
-    number = operator.index(value)
     if number < least:
         raise ValueError(f"{name} is {number}; expected an integer of {least} or more")
     return number

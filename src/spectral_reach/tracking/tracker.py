@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
@@ -41,7 +42,7 @@ class Tracker:
             written to under the caller's lock. None keeps the rows in memory only.
         loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
             ``memory_budget``.
-        seed: where the probe seeds of all steps come from; 0 or more.
+        seed: where the probe seeds of all steps come from; 0 to 2**63 - 1.
 
     Raises:
         ValueError, TypeError: a schedule or setting that is not possible.
@@ -85,11 +86,12 @@ class Tracker:
         # A wrong setting has to show now, not hours later at the first step that is due.
         check_name(estimator)
         resolve_loss(loss)
-        integer_from(0, "seed", seed)
-        integer_from(1, "probes", probes)
-        if units is not None:
-            integer_from(1, "units", units)
-        integer_from(1, "memory_budget", memory_budget)
+        seed = _checked_seed(seed)
+        probes = integer_from(1, "probes", probes)
+        units = None if units is None else integer_from(1, "units", units)
+        memory_budget = integer_from(1, "memory_budget", memory_budget)
+        if out is not None and not isinstance(out, (str, os.PathLike, RunFolder)):
+            raise TypeError(f"out is {out!r}; expected the path of a folder, a RunFolder, or None for no file")
         if isinstance(parameters, Iterator):
             parameters = tuple(parameters)  # Every measurement goes through it again.
         chosen = select_parameters(unwrapped(model), parameters)
@@ -192,6 +194,13 @@ class Tracker:
             "parameter_count": sum(parameter.numel() for parameter in chosen.values()),
             "seed": self._seed,
         }
+
+
+def _checked_seed(value: object) -> int:
+    seed = integer_from(0, "seed", value)
+    if seed >= 2**63:
+        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**63 - 1")
+    return seed
 
 
 def _seed_of(seed: int, step: int) -> int:
