@@ -338,8 +338,11 @@ def u_statistic(batch: Explicit) -> Number:
     return Number(products / weights, float((np.linalg.norm(g, axis=1) ** 2).sum() + (g.sum(0) ** 2).sum()) / weights)
 
 
-def one_batch(batch: Explicit, seed: int = 0) -> dict[str, Number]:
-    """Every float field of a Decomposition, normalised. Fields with a spread need three units or more."""
+def one_batch(batch: Explicit, signs_of: int | None = None) -> dict[str, Number]:
+    """Every float field of a Decomposition, normalised. Fields with a spread need three units or more.
+
+    ``signs_of``: the seed of the random signs where products of pairs of units are not taken one by one.
+    """
     raw = raw_components(batch)
     n, n_units = batch.n, len(batch.units)
     size = raw["chi_loss"] * raw["chi_net"]
@@ -352,6 +355,8 @@ def one_batch(batch: Explicit, seed: int = 0) -> dict[str, Number]:
         "chi_net_stderr": _plain(0.0),
         "chi_pos_stderr": _plain(0.0),
     }
+    if n_units > 1:
+        numbers["chi_net_population_stderr"] = Number(population_error(batch), raw["chi_net"] / n)
     if n_units < 2:
         return numbers
     U = u_statistic(batch)
@@ -368,7 +373,7 @@ def one_batch(batch: Explicit, seed: int = 0) -> dict[str, Number]:
     left_out = [batch.without(unit) for unit in batch.units]
     values = np.array([u_statistic(rest).value for rest in left_out])
     sizes = np.array([(c := raw_components(rest))["chi_loss"] * c["chi_net"] for rest in left_out])
-    pairs = _pair_noise(batch, seed)
+    pairs = _pair_noise(batch, signs_of)
     numbers["delta_loss_unbiased_stderr"] = _stderr(values, pairs, n_units, U.scale)
     if sizes.all():  # else 0 / 0 without one of the units
         numbers["chi_pos_unbiased_stderr"] = _stderr(values / sizes, pairs / size**2, n_units, U.scale / size)
@@ -394,6 +399,9 @@ def two_batches(a: Explicit, b: Explicit, seed: int = 0) -> dict[str, Number]:
         "chi_pos_stderr": _plain(0.0),
     }
     n_a, n_b = table.shape
+    if min(n_a, n_b) > 1:
+        relative = [population_error(x) / (raw_components(x)["chi_net"] / x.n) for x in (a, b)]
+        numbers["chi_net_population_stderr"] = Number(chi_net / 2 * math.hypot(*relative), chi_net)
     if min(n_a, n_b) < 2:
         return numbers
 
@@ -434,15 +442,28 @@ def _jackknife(left_out: np.ndarray) -> float:
     return float((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
 
 
-def _pair_noise(batch: Explicit, seed: int) -> float:
+def population_error(batch: Explicit) -> float:
+    """Standard error of chi_net over draws of the units: the spread of their traces over their share of the rows."""
+    trace = [float((batch.J[batch.unit == unit] ** 2).sum()) for unit in batch.units]
+    rows = [int((batch.unit == unit).sum()) for unit in batch.units]
+    chi_net, n = sum(trace) / sum(rows), len(rows)
+    squares = sum((t - chi_net * r) ** 2 for t, r in zip(trace, rows, strict=True))
+    return math.sqrt(n / (n - 1) * squares) / sum(rows)
+
+
+def _pair_noise(batch: Explicit, signs_of: int | None) -> float:
     """zeta_2 of docs/theory.md from its two moment equations, solved as a linear system."""
     g, w = batch.unit_gradients(), batch.weights()
     n = len(w)
     if n < 4:
         return 0.0
     scale = n * (n - 1) / (1 - float((w**2).sum()))
-    signs = _signs(n, seed)
-    squares = sum(float(g[i] @ sum((signs[j] * g[j] for j in range(i)), np.zeros_like(g[0]))) ** 2 for i in range(n))
+    if signs_of is None:
+        squares = sum(float(g[i] @ g[j]) ** 2 for i in range(n) for j in range(i))
+    else:
+        signs = _signs(n, signs_of)
+        running = [sum((signs[j] * g[j] for j in range(i)), np.zeros_like(g[0])) for i in range(n)]
+        squares = sum(float(g[i] @ running[i]) ** 2 for i in range(n))
     mean_square = 2 * squares * scale**2 / (n * (n - 1))
     row_means = np.array([sum(scale * g[i] @ g[j] for j in range(n) if j != i) / (n - 1) for i in range(n)])
     left = np.array([[2 * (1 - 2 / n), 1 - 2 / (n * (n - 1))], [(n - 2) ** 2 / (n - 1) ** 2, (n - 2) / (n - 1) ** 2]])

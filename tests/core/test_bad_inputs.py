@@ -171,7 +171,7 @@ def test_an_input_that_is_not_finite_does_not_pass_silently_for_want_of_a_label(
     x, y = batch()
     without = sr.decompose(classifier(), (x[1:], y[1:]), estimator="exact")
     x[0], y[0] = float("nan"), -100
-    refuses(ValueError, "the loss gradient of parameter '0.weight' is not finite", given=(x, y))
+    refuses(ValueError, "the loss gradient of parameter '2.weight' is not finite", given=(x, y))
     x[0] = 1e3
     assert sr.decompose(classifier(), (x, y), estimator="exact").chi_net == pytest.approx(without.chi_net, rel=1e-5)
 

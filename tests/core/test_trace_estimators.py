@@ -6,6 +6,7 @@ All bounds are a number of standard errors of the statistic itself, over many se
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -184,20 +185,39 @@ def test_auto_is_exact_where_that_is_cheap() -> None:
     def chosen(rows: int, units: int | None = None) -> str:
         batch = torch.randn(rows, 3), torch.randint(0, k, (rows,))
         auto = sr.decompose(model, batch, units=units)
-        assert_equal(auto, sr.decompose(model, batch, units=units, estimator=auto.estimator))
+        named = sr.decompose(model, batch, units=units, estimator=auto.estimator)
+        assert_equal(replace(auto, passed_over=""), named)
         return auto.estimator
 
     assert chosen(AUTO_DIRECTIONS // k) == "exact"
-    assert chosen(AUTO_DIRECTIONS // k + 1) == "batch"
+    assert chosen(AUTO_DIRECTIONS // k + 1) == "per_unit"
     assert chosen(AUTO_DIRECTIONS // k + 1, units=AUTO_DIRECTIONS // k) == "exact"
+
+
+def test_auto_says_why_it_takes_the_whole_batch() -> None:
+    class Centred(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.mean(0)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), Centred(), nn.Linear(4, 8))
+    batch = torch.randn(200, 3), torch.randint(0, 8, (200,))
+    result = sr.decompose(model, batch)
+    assert result.estimator == "batch"
+    assert result.passed_over == (
+        "per_unit: units see each other: the gradient of one reaches others where parameter '0.weight' is used"
+    )
+    assert result.passed_over in str(result)
+    with pytest.raises(ValueError, match=r"per_unit' cannot tell the units.*parameter '0\.weight'.*use 'batch'"):
+        sr.decompose(model, batch, estimator="per_unit")
 
 
 def test_a_pair_names_both_estimators() -> None:
     torch.manual_seed(0)
     model = nn.Linear(3, 8)
     small, large = ((torch.randn(n, 3), torch.randint(0, 8, (n,))) for n in (4, AUTO_DIRECTIONS // 8 + 1))
-    assert sr.decompose(model, small, against=large).estimator == "exact+batch"
-    assert sr.decompose(model, large, against=small).estimator == "batch+exact"
+    assert sr.decompose(model, small, against=large).estimator == "exact+per_unit"
+    assert sr.decompose(model, large, against=small).estimator == "per_unit+exact"
     assert sr.decompose(model, small, against=small).estimator == "exact"
 
 

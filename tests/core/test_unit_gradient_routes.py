@@ -1,6 +1,9 @@
-"""Unit gradients from a pass of each unit alone or from the whole graph: one result, by the first where it holds."""
+"""Unit gradients by layer rules, from a pass of each unit alone or from the whole graph: one result, by the first way
+that holds."""
 
 from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import oracle
@@ -13,8 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 import spectral_reach as sr
 from spectral_reach.jacobian import unit_gradients
+from spectral_reach.jacobian.unit_backward import UnitBackward
 
-OWN, WHOLE = "own passes", "whole graph"
+# The name of the function hides the module of the same name.
+decompose_module = import_module("spectral_reach.decomposition.decompose")
+RULES, OWN, WHOLE = "layer rules", "own passes", "whole graph"
 
 
 @pytest.fixture
@@ -22,6 +28,13 @@ def route(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """Which route the last measurement took."""
     taken = []
     by_own_passes = unit_gradients._by_own_passes
+    inner_products = UnitBackward.inner_products
+
+    def by_rules(*arguments: Any) -> Any:
+        taken.append(RULES)
+        return inner_products(*arguments)
+
+    monkeypatch.setattr(UnitBackward, "inner_products", by_rules)
 
     def spy(*arguments: Any) -> Any:
         products = by_own_passes(*arguments)
@@ -41,12 +54,12 @@ def subject(model: nn.Module, inputs: Callable[[int], Tensor], k: int = 3, per_u
     )
 
 
-def measured(subject: Any, n: int = 5, **arguments: Any) -> sr.Decomposition:
+def measured(subject: Any, n: int = 5, *, signs_of: int | None = 0, **arguments: Any) -> sr.Decomposition:
     """A measurement by ``exact`` that agrees with the oracle."""
     torch.manual_seed(1)
     batch = subject.draw_batch(n)
     result = sr.decompose(subject.model, batch, loss=subject.loss.given, estimator="exact", **arguments)
-    assert disagreements(result, oracle.one_batch(subject.explicit(batch))) == {}
+    assert disagreements(result, oracle.one_batch(subject.explicit(batch), signs_of)) == {}
     return result
 
 
@@ -67,6 +80,7 @@ def test_both_routes_give_the_same_numbers(
             for against in (None, other)
         ]
 
+    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
     own = results()
     assert route() == OWN
     monkeypatch.setattr(unit_gradients, "_by_own_passes", lambda *_: None)
@@ -132,13 +146,12 @@ class Direct(nn.Module):
     ("model", "inputs"),
     [
         (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), Centred(), nn.Linear(5, 3)), lambda b: torch.randn(b, 4)),
-        (lambda: nn.Sequential(nn.Linear(4, 5), GatedMean(5), nn.Linear(5, 3)), lambda b: torch.randn(b, 4)),
         (lambda: Fixed(5), lambda b: torch.randn(b, 4)),
         (SequenceFirst, lambda b: torch.randn(4, b, 3)),
         (SequenceFirst, lambda b: torch.randn(b, b, 3)),  # as long as there are units: cut along the wrong axis
         (Direct, lambda b: torch.randn(b, 4)),
     ],
-    ids=["centred", "gate-at-zero", "fixed-size", "sequence-first", "sequence-first-square", "direct-batch-norm"],
+    ids=["centred", "fixed-size", "sequence-first", "sequence-first-square", "direct-batch-norm"],
 )
 def test_units_that_cannot_stand_alone_take_the_whole_graph(
     model: Callable[[], nn.Module], inputs: Callable[[int], Tensor], route: Callable[[], str]
@@ -148,7 +161,17 @@ def test_units_that_cannot_stand_alone_take_the_whole_graph(
     assert route() == WHOLE
 
 
-def test_a_coupling_that_the_batch_gradient_does_not_show_is_found(route: Callable[[], str]) -> None:
+def test_a_coupling_by_values_alone_is_none_of_gradients(route: Callable[[], str]) -> None:
+    """At zero the gate lets no gradient through to other units, and its own is that of each unit's values."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), GatedMean(5), nn.Linear(5, 3))
+    measured(subject(model, lambda b: torch.randn(b, 4)), signs_of=None)
+    assert route() == RULES
+
+
+def test_a_coupling_that_the_batch_gradient_does_not_show_is_right(
+    route: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """y = x + gate * mean(x) with mean(x) = 0 and gate = 0: outputs and <g_i, g> are those of independent units."""
 
     class Mean(nn.Module):
@@ -166,17 +189,30 @@ def test_a_coupling_that_the_batch_gradient_does_not_show_is_found(route: Callab
         return torch.cat([half, -half])
 
     torch.manual_seed(0)
+    measured(subject(Mean(), centred), n=6, signs_of=None)
+    assert route() == RULES
+    # The same by passes of each unit alone would be wrong, and is not taken for right.
+    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
     measured(subject(Mean(), centred), n=6)
     assert route() == WHOLE
 
 
 @pytest.mark.parametrize("kind", ["dropout", "attention-dropout"])
-def test_a_stochastic_forward_pass_takes_the_whole_graph(kind: str, route: Callable[[], str]) -> None:
-    measured(small_models.draw(kind, 3))
+def test_a_stochastic_forward_pass_needs_no_second_one(kind: str, route: Callable[[], str]) -> None:
+    measured(small_models.draw(kind, 3), signs_of=None)
+    assert route() == RULES
+
+
+def test_a_stochastic_forward_pass_with_a_parameter_that_has_no_rule_takes_the_whole_graph(
+    route: Callable[[], str],
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.PReLU(5), nn.Dropout(0.3), nn.Linear(5, 3))
+    measured(subject(model, lambda b: torch.randn(b, 4)))
     assert route() == WHOLE
 
 
-def test_noise_from_a_generator_of_the_models_own_takes_the_whole_graph(route: Callable[[], str]) -> None:
+def test_noise_from_a_generator_of_the_models_own_needs_no_second_pass(route: Callable[[], str]) -> None:
     class Noisy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -187,7 +223,7 @@ def test_noise_from_a_generator_of_the_models_own_takes_the_whole_graph(route: C
 
     torch.manual_seed(0)
     sr.decompose(Noisy(), (torch.randn(5, 4), torch.randint(0, 3, (5,))))
-    assert route() == WHOLE
+    assert route() == RULES
 
 
 def test_a_unit_without_a_label_still_counts_for_the_others_statistics(route: Callable[[], str]) -> None:
@@ -200,7 +236,7 @@ def test_a_unit_without_a_label_still_counts_for_the_others_statistics(route: Ca
     expected = oracle.one_batch(oracle.explicit(model, (x,), {}, rows, oracle.CROSS_ENTROPY))
     assert disagreements(result, expected) == {}
     assert result.n_units == result.n_samples == 4
-    assert route() == OWN
+    assert route() == RULES
 
 
 # --- what vectorised backward passes cannot do ------------------------------------------------------------------------
@@ -230,7 +266,12 @@ class Plain(Checkpointed):
     ids=["plain", "batch-norm-eval", "dropout"],
 )
 @pytest.mark.parametrize("estimator", ["exact", "batch"])
-def test_activation_checkpointing_changes_no_number(body: Callable[[], nn.Module], estimator: str) -> None:
+def test_activation_checkpointing_changes_no_number(
+    body: Callable[[], nn.Module], estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Layer rules do not work within it: everything by passes of each unit alone, with random signs for pairs of units.
+    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
+
     def result(kind: type[Checkpointed]) -> sr.Decomposition:
         torch.manual_seed(0)
         model = kind(body(), 5).double()

@@ -34,12 +34,22 @@ def chi_loss_of_rows(residual: Tensor) -> Tensor:
     return norms.square().cpu()
 
 
-def position(delta_loss: float, chi_loss: float, chi_net: float, chi_net_stderr: float) -> Position:
-    """chi_pos = delta_loss / (chi_loss chi_net), with the delta method for its error."""
+def position(delta_loss: float, chi_loss: float, chi_net: float, chi_net_stderr: float, *, is_exact: bool) -> Position:
+    """chi_pos = delta_loss / (chi_loss chi_net), with the delta method for its error.
+
+    ``is_exact``: chi_net is no estimate by probes.
+    """
+    undefined = ""
     if chi_loss == 0:
-        return Position(value=math.nan, stderr=math.nan, undefined="the loss gradient is zero")
-    if chi_net == 0:
-        return Position(value=math.nan, stderr=math.nan, undefined="no selected parameter moves the outputs")
+        undefined = "the loss gradient is zero"
+    elif chi_net == 0 and is_exact:
+        undefined = "no selected parameter moves the outputs"
+    elif chi_net == 0:
+        undefined = "the estimate of chi_net is zero: no selected parameter moves the outputs, or the probes cancelled"
+    elif chi_loss * chi_net == 0:
+        undefined = "chi_loss * chi_net is too small for a floating-point number"
+    if undefined:
+        return Position(value=math.nan, stderr=math.nan, undefined=undefined)
     value = delta_loss / (chi_loss * chi_net)
     return Position(value=value, stderr=abs(value) * chi_net_stderr / chi_net, undefined="")
 

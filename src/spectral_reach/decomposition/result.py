@@ -39,7 +39,8 @@ class Decomposition:
         chi_net: mean kernel diagonal per sample, summed over the K outputs, Tr(Theta) / N.
         chi_pos: spectral position, the mean normalised kernel eigenvalue under the loss gradient, of this batch.
         delta_loss: ||dL/dtheta||^2 of this batch: the loss falls by eta * delta_loss in a gradient step of size eta.
-        chi_net_stderr: standard error of ``chi_net`` from its estimator; 0 where the trace is exact.
+        chi_net_stderr: standard error of ``chi_net`` for this batch, over probes; 0 where the trace is exact.
+        chi_net_population_stderr: its standard error over draws of the batch too, from the spread over units.
         chi_pos_stderr: the same error carried over to ``chi_pos`` (delta method).
         delta_loss_unbiased: estimate of ||dL/dtheta||^2 of the whole population, free of mini-batch noise.
         delta_loss_unbiased_stderr: its standard error over draws of the batch.
@@ -52,6 +53,7 @@ class Decomposition:
         n_outputs: K, outputs per sample.
         probes: random probes behind ``chi_net``; 0 for an exact trace.
         estimator: which estimator of chi_net was used.
+        passed_over: why ``auto`` did not take a better estimator; empty where it had none to prefer.
         undefined: for each NaN field, the reason.
     """
 
@@ -61,6 +63,7 @@ class Decomposition:
     chi_pos: float
     delta_loss: float
     chi_net_stderr: float
+    chi_net_population_stderr: float
     chi_pos_stderr: float
     delta_loss_unbiased: float
     delta_loss_unbiased_stderr: float
@@ -73,6 +76,7 @@ class Decomposition:
     n_outputs: int
     probes: int
     estimator: str
+    passed_over: str = ""
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,8 +88,9 @@ class Decomposition:
     def undefined_everywhere(cls, reason: str, estimator: str) -> Decomposition:
         """The row of a step that could not be measured: every value NaN for the same ``reason``, every count 0."""
         floats = [f.name for f in fields(cls) if f.type == "float"]
+        values: dict[str, Any] = dict.fromkeys(floats, math.nan)
         return cls(
-            **dict.fromkeys(floats, math.nan),
+            **values,
             n_samples=0,
             n_samples_against=None,
             n_units=0,
@@ -142,5 +147,6 @@ class Decomposition:
                 line("delta_loss_unbiased", "delta_loss_unbiased_stderr"),
                 line("chi_pos_unbiased", "chi_pos_unbiased_stderr"),
                 line("gradient_noise_scale"),
+                *([f"  (passed over {self.passed_over})"] if self.passed_over else []),
             ]
         )

@@ -26,9 +26,9 @@ class Batch:
     name = "batch"
     rank = 100
 
-    def suits(self, linearisation: Linearisation, options: EstimatorOptions) -> bool:
-        """Always: it needs nothing but backward passes."""
-        return True
+    def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
+        """Never: it needs nothing but backward passes."""
+        return ""
 
     def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
         """Mean over probes, with the standard error from their spread."""
@@ -45,6 +45,8 @@ class Batch:
             chi_net=float(draws.mean()),
             stderr=math.nan if single else float(draws.std()) / math.sqrt(options.probes),
             undefined="one probe has no spread: ask for probes >= 2" if single else "",
+            population_stderr=math.nan,
+            population_undefined="probes over the whole batch do not tell how much its units differ",
             probes=options.probes,
             unit_traces=None,
             estimator=self.name,

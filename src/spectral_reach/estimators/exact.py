@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, register
+from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, population_error, register
 from spectral_reach.estimators.subset import draw_units, generator
 from spectral_reach.jacobian.vjp import batched_vjp, directions_per_chunk, squared_norms
 from spectral_reach.measured.linearisation import Linearisation
@@ -26,10 +26,11 @@ class Exact:
     name = "exact"
     rank = 0
 
-    def suits(self, linearisation: Linearisation, options: EstimatorOptions) -> bool:
-        """Whether there are few enough output directions."""
+    def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
+        """Too many output directions."""
         share = 1.0 if options.units is None else options.units / linearisation.n_units
-        return linearisation.f.numel() * share <= AUTO_DIRECTIONS
+        directions = math.ceil(linearisation.f.numel() * share)
+        return "" if directions <= AUTO_DIRECTIONS else f"{directions:,} output directions are many to go through"
 
     def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
         """The sum over all directions, or over those of ``options.units`` random units."""
@@ -58,10 +59,14 @@ class Exact:
                 stderr, undefined = math.nan, "one unit has no spread: ask for units >= 2"
             else:
                 stderr = n_units / n_samples * math.sqrt((1 - m / n_units) / m) * float(traces.std())
+        samples = linearisation.samples_of_unit.cpu()[chosen.cpu()].to(torch.float64)
+        population_stderr, population_undefined = population_error(traces, samples)
         return TraceEstimate(
             chi_net=n_units / m * float(traces.sum()) / n_samples,
             stderr=stderr,
             undefined=undefined,
+            population_stderr=population_stderr,
+            population_undefined=population_undefined,
             probes=0,
             unit_traces=unit_traces if m == n_units else None,
             estimator=self.name,

@@ -65,7 +65,7 @@ def noise_free_norm(
 
     # Leaving out unit i: sums of the others, reweighted by N / (N - N_i).
     rest = 1 - weights
-    left_value = (norm - 2 * b + a - (own - a)) / (rest.square() - (squared_weights - weights.square()))
+    left_value = products.left_out / (rest.square() - (squared_weights - weights.square()))
     left_loss = _left_out_mean(chi_loss_of_unit, weights)
     left_net = (
         torch.ones(n, dtype=torch.float64) if chi_net_of_unit is None else _left_out_mean(chi_net_of_unit, weights)
@@ -146,7 +146,7 @@ def _pair_noise(products: UnitGradientProducts, weights: Tensor) -> float:
         return 0.0
     pairs = n * (n - 1)
     scale = pairs / (1 - float(weights.square().sum()))
-    m2 = 2 * float(products.running_products.square().sum()) * scale**2 / pairs
+    m2 = 2 * products.pair_squares * scale**2 / pairs
     row_means = (products.with_batch - products.squared_norms) * scale / (n - 1)
     m, s2 = float(row_means.mean()), float(row_means.var())
     return max(0.0, (m2 - m**2 - 2 / n * s2 * (n - 1) ** 2 / (n - 2)) * (n - 1) / (n - 3))

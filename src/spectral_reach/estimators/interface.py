@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from spectral_reach.measured.linearisation import Linearisation
@@ -36,17 +38,24 @@ class TraceEstimate:
         chi_net: the normalised estimate.
         stderr: its standard error for this batch; 0 if exact; NaN if one draw has no spread.
         undefined: why ``stderr`` is NaN; empty otherwise.
+        population_stderr: its standard error as an estimate for the population that the units are drawn from.
+        population_undefined: why ``population_stderr`` is NaN; empty otherwise.
         probes: random probes used; 0 without any.
-        unit_traces: Tr(J_i J_i^T), (n_units,) float64, where the estimator resolves all units; else None.
+        unit_traces: unbiased estimates of Tr(J_i J_i^T) with independent errors, (n_units,) float64, where the
+            estimator resolves all units; else None.
         estimator: the name it is registered under.
+        passed_over: why ``auto`` did not take a better estimator; empty where it had none to prefer.
     """
 
     chi_net: float
     stderr: float
     undefined: str
+    population_stderr: float
+    population_undefined: str
     probes: int
     unit_traces: Tensor | None
     estimator: str
+    passed_over: str = ""
 
 
 class TraceEstimator(Protocol):
@@ -58,8 +67,8 @@ class TraceEstimator(Protocol):
     name: str
     rank: int
 
-    def suits(self, linearisation: Linearisation, options: EstimatorOptions) -> bool:
-        """Whether ``auto`` may take it here: it applies, and nothing of a higher rank would be cheaper."""
+    def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
+        """Why ``auto`` should not take it here; empty if it applies and nothing of a higher rank would be cheaper."""
         ...
 
     def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
@@ -92,9 +101,36 @@ def estimate_trace(name: str, linearisation: Linearisation, options: EstimatorOp
         raise ValueError(
             f"units={options.units}, but the batch holds {linearisation.n_units} labelled units; expected at most that"
         )
-    if name == "auto":
-        by_rank = sorted(_REGISTRY.values(), key=lambda estimator: estimator.rank)
-        chosen = next(estimator for estimator in by_rank if estimator.suits(linearisation, options))
-    else:
-        chosen = _REGISTRY[name]
-    return chosen.estimate(linearisation, options)
+    estimate = (
+        _first_suited(linearisation, options) if name == "auto" else _REGISTRY[name].estimate(linearisation, options)
+    )
+    if not math.isfinite(estimate.chi_net):
+        raise ValueError(
+            f"chi_net is {estimate.chi_net:g}: the Jacobian of the outputs is not finite although the loss gradient "
+            "is; expected finite values: measure in float32, float64 or bfloat16, where it does not overflow"
+        )
+    return estimate
+
+
+def _first_suited(linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
+    passed_over = ""
+    for estimator in sorted(_REGISTRY.values(), key=lambda estimator: estimator.rank):
+        why_not = estimator.unsuited(linearisation, options)
+        if not why_not:
+            return replace(estimator.estimate(linearisation, options), passed_over=passed_over)
+        passed_over = f"{estimator.name}: {why_not}"
+    raise AssertionError("one estimator suits always")
+
+
+def population_error(unit_traces: Tensor, samples: Tensor) -> tuple[float, str]:
+    """Standard error of sum(traces) / sum(samples) over draws of m units, and why it is NaN.
+
+    ``unit_traces`` and ``samples`` (m,) float64. The error of a ratio by linearisation: the spread of what the units
+    have over or under their share of the samples.
+    """
+    m = unit_traces.numel()
+    if m < 2:
+        return math.nan, "one unit has no spread: it takes two to tell how much units differ"
+    residuals = unit_traces - float(unit_traces.sum()) / float(samples.sum()) * samples
+    error = torch.sqrt(residuals.square().sum() / (m - 1) / m) / samples.mean()
+    return float(error), ""

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_reach.jacobian.vjp import Gradient, squared_norm, vjp
+from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
+from spectral_reach.jacobian.vjp import Gradient, not_finite, squared_norm, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -31,17 +32,34 @@ class UnitGradientProducts:
     Attributes:
         squared_norms: ||g_i||^2, (n,).
         with_batch: <g_i, g> with the gradient g of the same batch, (n,).
+        left_out: sum_{j != k} <g_j, g_k> over the pairs without unit i, (n,).
         products: <g_i, v> for the given vectors v, (number of vectors, n).
-        running_products: <g_i, sum_{j<i} s_j g_j> for the given random signs s, (n,). Their squares estimate
-            sum_{j<i} <g_i, g_j>^2 without bias.
-        signed_sum: sum_i s_i g_i.
+        pair_squares: sum_{j<i} <g_i, g_j>^2, or an unbiased estimate of it from random signs.
+        signed_sum: sum_i s_i g_i for the random signs s; nothing where they were not needed.
     """
 
     squared_norms: Tensor
     with_batch: Tensor
+    left_out: Tensor
     products: Tensor
-    running_products: Tensor
+    pair_squares: float
     signed_sum: Gradient
+
+    @classmethod
+    def of_pairs(cls, pairs: Tensor) -> UnitGradientProducts:
+        """From the table of <g_i, g_j>, (n, n)."""
+        squared_norms = pairs.diagonal()
+        different = pairs - torch.diag(squared_norms)
+        # Row by row, so that a unit much larger than the others does not leave its rounding error in their sum.
+        without = different.sum(1) - different
+        return cls(
+            squared_norms=squared_norms,
+            with_batch=pairs.sum(1),
+            left_out=without.sum(1) - without.diagonal(),
+            products=pairs.new_zeros(0, len(pairs)),
+            pair_squares=(float(pairs.square().sum()) - float(squared_norms.square().sum())) / 2,
+            signed_sum=(),
+        )
 
 
 def loss_gradient(linearisation: Linearisation) -> Gradient:
@@ -55,10 +73,7 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
     gradient = [p.to(torch.promote_types(p.dtype, torch.float32)) / linearisation.n_samples for p in summed]
     for name, part in zip(linearisation.parameters, gradient, strict=True):
         if not bool(part.isfinite().all()):
-            raise ValueError(
-                f"the loss gradient of parameter {name!r} is not finite although outputs and loss are; expected finite "
-                "gradients: look for a division by zero, a square root at zero or an overflow in the backward pass"
-            )
+            raise ValueError(not_finite(name))
     return gradient
 
 
@@ -86,13 +101,11 @@ def _by_own_passes(
     linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
 ) -> UnitGradientProducts | None:
     """The first route; None where it turns out not to hold."""
-    tolerance = _tolerance(linearisation)
+    tolerance = tolerance_of(linearisation)
 
     def own_pass(unit: int) -> Gradient:
-        outputs = linearisation.outputs_of_unit(unit)
-        expected = linearisation.f.detach()[linearisation.unit_of_row == unit]
-        deviation = torch.linalg.vector_norm(outputs.detach() - expected, dtype=torch.float64)
-        if not deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64):
+        outputs = linearisation.of_units(torch.tensor([unit])).f
+        if not same_outputs(outputs, linearisation.f[linearisation.unit_of_row == unit], tolerance):
             raise NotReplayableError(f"unit {unit} has other outputs alone than in the batch")
         residual = linearisation.residual[linearisation.unit_of_row == unit]
         return vjp(outputs, residual, linearisation)
@@ -122,20 +135,25 @@ def _accumulate(
     n_units = linearisation.n_units
     others = torch.stack([_flat(gradient), *map(_flat, vectors)])
     products = torch.zeros(len(others), n_units, dtype=torch.float64)
-    squared_norms, running_products = torch.zeros(2, n_units, dtype=torch.float64)
+    squared_norms = torch.zeros(n_units, dtype=torch.float64)
+    pair_squares = 0.0
     total, signed_sum = torch.zeros_like(others[0]), torch.zeros_like(others[0])
     for unit in range(n_units):
         g = _flat(summed_gradient(unit)).div_(linearisation.n_samples)
         squared_norms[unit] = torch.dot(g, g)
         products[:, unit] = others @ g
-        running_products[unit] = torch.dot(g, signed_sum)
+        # E <g_i, sum_{j<i} s_j g_j>^2 = sum_{j<i} <g_i, g_j>^2.
+        pair_squares += float(torch.dot(g, signed_sum)) ** 2
         total.add_(g)
         signed_sum.add_(g, alpha=float(signs[unit]))
+    with_batch = products[0]
+    different = with_batch.sum() - squared_norms.sum()
     products_of_units = UnitGradientProducts(
         squared_norms=squared_norms,
-        with_batch=products[0],
+        with_batch=with_batch,
+        left_out=different - 2 * (with_batch - squared_norms),
         products=products[1:],
-        running_products=running_products,
+        pair_squares=pair_squares,
         signed_sum=[signed_sum],
     )
     return products_of_units, total
@@ -145,14 +163,3 @@ def _flat(gradient: Gradient) -> Tensor:
     """All parts as one float64 vector, (P,), on the device of the first: few large operations, not many small ones."""
     meet = gradient[0].device
     return torch.cat([part.reshape(-1).to(meet) for part in gradient]).to(torch.float64)
-
-
-def _tolerance(linearisation: Linearisation) -> float:
-    """Relative rounding between a unit alone and within its batch, by the coarsest precision of the forward pass."""
-    dtypes = {p.dtype for p in linearisation.parameters.values()} | {linearisation.f.dtype}
-    device = linearisation.f.device.type
-    if torch.is_autocast_enabled(device):
-        dtypes.add(torch.get_autocast_dtype(device))
-    eps = max(torch.finfo(dtype).eps for dtype in dtypes)
-    # 8e3 eps is 1e-3 in float32: far above rounding, far below the effect of any coupling; coarser types stop at 5%.
-    return min(8e3 * eps, 0.05)

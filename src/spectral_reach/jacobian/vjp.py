@@ -94,6 +94,14 @@ def inner_product(a: Gradient, b: Gradient) -> float:
     )
 
 
+def not_finite(name: str) -> str:
+    """The error of a loss gradient that is not finite in the parameter ``name``."""
+    return (
+        f"the loss gradient of parameter {name!r} is not finite although outputs and loss are; expected finite "
+        "gradients: look for a division by zero, a square root at zero or an overflow in the backward pass"
+    )
+
+
 def directions_per_chunk(linearisation: Linearisation, memory_budget: int) -> int:
     """How many output directions one batched product may take within ``memory_budget`` bytes.
 

@@ -68,18 +68,21 @@ class Batch:
         """B, labelled or not."""
         return self.targets.shape[0]
 
-    def unit(self, index: int) -> Batch:
-        """The batch of unit ``index`` alone. Tensors without the batch axis (shared position ids) go along whole."""
+    def take(self, units: Tensor) -> Batch:
+        """The batch of these units alone, in this order, any of them several times; ``units`` (m,) int64.
+
+        Tensors without the batch axis (shared position ids) go along whole.
+        """
         n_units = self.n_units
 
         def take(value: Any) -> Any:
             batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n_units
-            return value[index : index + 1] if batched else value
+            return value.index_select(0, units.to(value.device)) if batched else value
 
         return Batch(
             args=pytree.tree_map(take, self.args),
             kwargs=pytree.tree_map(take, dict(self.kwargs)),
-            targets=self.targets[index : index + 1],
+            targets=take(self.targets),
             is_mapping=self.is_mapping,
         )
 

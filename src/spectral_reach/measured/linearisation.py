@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from spectral_reach.measured.losses import LossFunction, loss_and_residual
 from spectral_reach.measured.rows import labelled_rows
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Linearisation:
     """f(theta), its autograd graph, and the loss gradient on it.
 
@@ -27,6 +27,9 @@ class Linearisation:
         residual: r = N u = N dL/df, (N, K), detached, float32 or float64.
         loss: L, the mean over the N samples.
         unit_of_row: (N,) int64 in 0 .. n_units - 1; every unit here holds at least one row.
+        outputs: what the model returned, (B, ...), of which ``f`` is the labelled part.
+        place: (N,) which row of ``outputs.flatten(0, -2)`` each row of f is; None where f is no such rows.
+        unit_in_batch: (n_units,) where each unit stands in the batch, unlabelled ones among it.
         parameters: the selected trainable parameters theta by name.
         drew_random_numbers: the forward pass was stochastic (dropout): no second pass can repeat a part of it.
     """
@@ -35,11 +38,13 @@ class Linearisation:
     residual: Tensor
     loss: float
     unit_of_row: Tensor
+    outputs: Tensor
+    place: Tensor | None
+    unit_in_batch: Tensor
     parameters: Mapping[str, nn.Parameter]
     drew_random_numbers: bool
     _model: nn.Module = field(repr=False)
     _batch: Batch = field(repr=False)
-    _unit_in_batch: Tensor = field(repr=False)
     _causal_shift: bool = field(repr=False)
     _batch_norm: RecordStatistics = field(repr=False)
 
@@ -56,7 +61,7 @@ class Linearisation:
     @property
     def n_units(self) -> int:
         """Units that hold at least one labelled row."""
-        return self._unit_in_batch.numel()
+        return self.unit_in_batch.numel()
 
     @property
     def samples_of_unit(self) -> Tensor:
@@ -77,20 +82,40 @@ class Linearisation:
         """Whether both are of the same inputs and targets. Equal outputs do not tell: a readout may start at zero."""
         return self._batch.equals(other._batch)
 
-    def outputs_of_unit(self, unit: int) -> Tensor:
-        """f of one unit, (N_i, K), from a forward pass of its own, with the batch statistics of the whole batch.
+    @property
+    def n_units_in_batch(self) -> int:
+        """B: units of the batch, labelled or not."""
+        return self._batch.n_units
 
-        Equal to the unit's rows of ``f`` exactly if the model treats units independently; the caller verifies that.
+    def of_units(self, units: Tensor) -> Linearisation:
+        """The same for some of the units alone, any of them several times, from a forward pass of their own.
+
+        Batch normalisation keeps the statistics of the whole batch. The outputs are the units' rows of ``f`` exactly if
+        the model treats units independently and draws no random numbers; the caller verifies that.
+
+        Args:
+            units: (m,) int64, in 0 .. n_units - 1.
 
         Raises:
             NotReplayableError: the pass meets other batch-normalisation calls than that of the whole batch.
         """
-        part = self._batch.unit(int(self._unit_in_batch[unit]))
+        part = self._batch.take(self.unit_in_batch[units])
         # Watching every operation for batch normalisation costs time, and there is none where the whole batch met none.
         replay = ReplayStatistics(self._batch_norm.statistics) if self.uses_batch_statistics else nullcontext()
         with from_present_state(self._model), replay:
             outputs = output_tensor(part.outputs_of(self._model))
-        return labelled_rows(outputs, part.targets, causal_shift=self._causal_shift).outputs.flatten(1)
+        rows = labelled_rows(outputs, part.targets, causal_shift=self._causal_shift)
+        residual = torch.cat([self.residual[self.unit_of_row == unit] for unit in units])
+        return replace(
+            self,
+            f=rows.outputs.flatten(1),
+            residual=residual,
+            unit_of_row=rows.unit_of_row,
+            outputs=outputs,
+            place=rows.place,
+            unit_in_batch=rows.unit_in_batch,
+            _batch=part,
+        )
 
 
 def linearise(
@@ -126,11 +151,13 @@ def linearise(
         residual=residual.flatten(1),
         loss=value,
         unit_of_row=rows.unit_of_row,
+        outputs=outputs,
+        place=rows.place,
+        unit_in_batch=rows.unit_in_batch,
         parameters=parameters,
         drew_random_numbers=drew,
         _model=model,
         _batch=parsed,
-        _unit_in_batch=rows.unit_in_batch,
         _causal_shift=shift,
         _batch_norm=batch_norm,
     )

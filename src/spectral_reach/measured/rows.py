@@ -23,12 +23,15 @@ class Rows:
         targets: (N, ...), one entry a row.
         unit_of_row: (N,) int64, index of the row's unit among the units that hold a row, 0 .. n_units - 1.
         unit_in_batch: (n_units,) int64, where each of these units stands in the user's batch.
+        place: (N,) int64, which row of ``model outputs.flatten(0, -2)`` each row is; None where the outputs of a row
+            do not stand together as the last axis.
     """
 
     outputs: Tensor
     targets: Tensor
     unit_of_row: Tensor
     unit_in_batch: Tensor
+    place: Tensor | None
 
 
 def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = False) -> Rows:
@@ -46,7 +49,7 @@ def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = Fals
         NoLabelledRowsError: every target is -100.
         ValueError: shapes that cannot be aligned.
     """
-    n_units = targets.shape[0]
+    n_units, whole = targets.shape[0], outputs
     if outputs.shape[0] != n_units:
         raise ValueError(
             f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}; expected the same leading "
@@ -55,28 +58,46 @@ def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = Fals
     if causal_shift:
         outputs, targets = outputs[:, :-1], targets[:, 1:]
     unit = torch.arange(n_units, device=outputs.device)
+    place = None
     if not targets.dtype.is_floating_point and (by_class := _classes_last(outputs, targets)) is not None:
         rows, labels = by_class.flatten(0, -2), targets.flatten()
         unit = unit.repeat_interleave(labels.numel() // n_units)
+        if by_class is outputs:
+            place = _places(whole, causal_shift)
         labelled = labels.ne(IGNORE_INDEX)
         if not bool(labelled.all()):
             keep = labelled.nonzero().squeeze(1)
             rows, labels, unit = rows[keep], labels[keep], unit[keep]
+            place = None if place is None else place[keep]
     elif outputs.shape == targets.shape:
         rows = outputs.unsqueeze(-1) if outputs.ndim == 1 else outputs.flatten(0, -2)
         labels = targets.unsqueeze(-1) if targets.ndim == 1 else targets.flatten(0, -2)
         unit = unit.repeat_interleave(rows.shape[0] // n_units)
+        place = None if outputs.ndim == 1 else _places(whole, causal_shift)
     else:
         rows, labels = outputs, targets
         if rows.ndim == 1:
             rows = rows.unsqueeze(-1)
+        elif rows.ndim == 2:
+            place = _places(whole, causal_shift)
     if rows.shape[0] == 0:
         raise NoLabelledRowsError(
             f"no row of the batch carries a label (targets of shape {tuple(targets.shape)}, all {IGNORE_INDEX}"
             f"{' after the causal shift' if causal_shift else ''}); expected at least one label"
         )
     unit_in_batch, unit_of_row = torch.unique(unit, return_inverse=True)
-    return Rows(outputs=rows, targets=labels, unit_of_row=unit_of_row, unit_in_batch=unit_in_batch)
+    return Rows(
+        outputs=rows,
+        targets=labels,
+        unit_of_row=unit_of_row,
+        unit_in_batch=unit_in_batch,
+        place=place,
+    )
+
+
+def _places(outputs: Tensor, causal_shift: bool) -> Tensor:
+    places = torch.arange(outputs[..., 0].numel(), device=outputs.device).view(outputs.shape[:-1])
+    return (places[:, :-1] if causal_shift else places).flatten()
 
 
 def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:

@@ -1,0 +1,224 @@
+"""Gradients of one parameter by unit, in the form in which they come: as factors, as look-ups, or as they are.
+
+For unit i with rows t the gradient of a matrix is often a sum of outer products, G_i = sum_t l_t r_t^T. Its squared
+norm needs no G_i: with the Gram matrices of the factors it is
+
+    ||G_i||^2 = sum_{t,s} (l_t . l_s) (r_t . r_s),
+
+known as ghost norms (Goodfellow 2015; Lee and Kifer 2020; Li et al. 2022); which way is cheaper depends on the shape
+(Bu et al. 2022). All forms give their gradients in blocks too, where several uses of a parameter have to be added, or
+products between units are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 2**25
+"""Gradients by unit are made in blocks of about this size."""
+
+
+class Form(Protocol):
+    """Gradients of a parameter of shape (rows, columns) by unit; a vector has one column a row."""
+
+    @property
+    def n_units(self) -> int:
+        """B."""
+
+    @property
+    def rows(self) -> int:
+        """Leading axis of the parameter."""
+
+    @property
+    def columns(self) -> int:
+        """All its other axes."""
+
+    def squared_norms(self) -> Tensor:
+        """||G_i||^2, (B,) float64."""
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` of every G_i, (B, stop - start, columns), at least float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dense:
+    """G_i themselves, ``gradients`` (B, rows, columns)."""
+
+    gradients: Tensor
+
+    @classmethod
+    def of(cls, gradients: Tensor) -> Dense:
+        """From (B, *shape of the parameter)."""
+        by_row = gradients.flatten(2) if gradients.ndim > 2 else gradients.reshape(len(gradients), -1, 1)
+        return cls(gradients=at_least_float32(by_row))
+
+    @property
+    def n_units(self) -> int:
+        """B."""
+        return self.gradients.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """Leading axis of the parameter."""
+        return self.gradients.shape[1]
+
+    @property
+    def columns(self) -> int:
+        """All its other axes."""
+        return self.gradients.shape[2]
+
+    def squared_norms(self) -> Tensor:
+        """||G_i||^2, (B,) float64."""
+        return row_squares(self.gradients.flatten(1))
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Some rows of every G_i."""
+        return self.gradients[:, start:stop]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OuterProducts:
+    """G_i = sum_t left_t right_t^T: ``left`` (B, T, rows), ``right`` (B, T, columns)."""
+
+    left: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor) -> OuterProducts:
+        """From the factors in any precision."""
+        return cls(left=at_least_float32(left), right=at_least_float32(right))
+
+    @property
+    def n_units(self) -> int:
+        """B."""
+        return self.left.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """Leading axis of the parameter."""
+        return self.left.shape[2]
+
+    @property
+    def columns(self) -> int:
+        """The other axis."""
+        return self.right.shape[2]
+
+    @property
+    def transposed(self) -> OuterProducts:
+        """The same for the transposed parameter."""
+        return OuterProducts(left=self.right, right=self.left)
+
+    def squared_norms(self) -> Tensor:
+        """||G_i||^2, (B,) float64, by Gram matrices of the factors or by the products, whichever costs less."""
+        T, L, R = self.left.shape[1], self.rows, self.columns
+        if T == 1:
+            return row_squares(self.left[:, 0]) * row_squares(self.right[:, 0])
+        # Operations a unit; products are also written to memory and read again.
+        if T * (L + R) < L * R * (1 + _MEMORY / T):
+            return self._by_gram()
+        return sum_of_blocks([self])
+
+    def _by_gram(self) -> Tensor:
+        T = self.left.shape[1]
+        size = max(1, BLOCK_BYTES // (2 * T * T * self.left.element_size()))
+        norms = []
+        for left, right in zip(torch.split(self.left, size), torch.split(self.right, size), strict=True):
+            products = torch.bmm(left, left.mT).mul_(torch.bmm(right, right.mT))
+            norms.append(products.sum((1, 2), dtype=torch.float64))
+        return torch.cat(norms)
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Some rows of every G_i."""
+        return torch.bmm(self.left[:, :, start:stop].mT, self.right)
+
+
+_MEMORY = 16.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookUps:
+    """Row ``index_t`` of G_i is the sum of the ``gradients_t`` that share it: an embedding.
+
+    ``index`` (B, T) int64, ``gradients`` (B, T, columns), ``rows`` in all.
+    """
+
+    index: Tensor
+    gradients: Tensor
+    rows: int
+
+    @property
+    def n_units(self) -> int:
+        """B."""
+        return self.index.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """The width of the embedding."""
+        return self.gradients.shape[2]
+
+    def squared_norms(self) -> Tensor:
+        """||G_i||^2, (B,) float64."""
+        key = torch.arange(self.n_units, device=self.index.device).unsqueeze(1) * self.rows + self.index
+        different, place = torch.unique(key, return_inverse=True)
+        sums = self.gradients.new_zeros((len(different), self.columns))
+        sums.index_add_(0, place.flatten(), self.gradients.flatten(0, 1))
+        norms = torch.zeros(self.n_units, dtype=torch.float64, device=sums.device)
+        return norms.index_add_(0, different // self.rows, row_squares(sums))
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Some rows of every G_i."""
+        inside = (self.index >= start) & (self.index < stop)
+        unit, place = inside.nonzero(as_tuple=True)
+        block = self.gradients.new_zeros((self.n_units, stop - start, self.columns))
+        block.index_put_((unit, self.index[unit, place] - start), self.gradients[unit, place], accumulate=True)
+        return block
+
+
+def total(forms: Sequence[Form]) -> Sequence[Form]:
+    """The same sum in fewer forms: outer products of one shape are one with more rows."""
+    products = [form for form in forms if isinstance(form, OuterProducts)]
+    if len(products) < 2:
+        return forms
+    merged = OuterProducts(
+        left=torch.cat([form.left for form in products], 1), right=torch.cat([form.right for form in products], 1)
+    )
+    return [merged, *(form for form in forms if not isinstance(form, OuterProducts))]
+
+
+def squared_norms(forms: Sequence[Form]) -> Tensor:
+    """||sum of the forms||^2 by unit, (B,) float64: for a parameter that is used in several places."""
+    forms = total(forms)
+    return forms[0].squared_norms() if len(forms) == 1 else sum_of_blocks(forms)
+
+
+def sum_of_blocks(forms: Sequence[Form]) -> Tensor:
+    """``squared_norms`` from the gradients themselves, in blocks."""
+    return torch.stack([row_squares(block.flatten(1)) for block in blocks(forms)]).sum(0)
+
+
+def blocks(forms: Sequence[Form]) -> Iterator[Tensor]:
+    """The sum of the forms in blocks of rows, (B, some rows, columns)."""
+    first = forms[0]
+    size = max(1, BLOCK_BYTES // (first.n_units * first.columns * 4))
+    for start in range(0, first.rows, size):
+        stop = min(start + size, first.rows)
+        block = first.block(start, stop)
+        for other in forms[1:]:
+            block = block + other.block(start, stop)
+        yield block
+
+
+def row_squares(rows: Tensor) -> Tensor:
+    """Squared norm of each row of a matrix, float64."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms.square()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half-precision gradients are multiplied and added in float32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,179 @@
+r"""A linear readout, f = W h + b: recognised in the graph, whatever the model calls it.
+
+Its own share of the trace is known exactly, for df_nk/dW_k = h_n and df_nk/db_k = 1:
+
+    sum_{n,k} ||df_nk/dW||^2 = K sum_n ||h_n||^2,      sum_{n,k} ||df_nk/db||^2 = N K.
+
+All other parameters act through h, and their share is Tr(W J_h J_h^T W^T) = E ||J_h^T q||^2 for a random q (N, D) with
+independent rows of covariance W^T W. No tensor with K columns is needed. Rows are drawn as q = U sqrt(e) z with
+W^T W = U diag(e) U^T and random signs z: along the eigenvectors the trace has the smallest off-diagonal part that a
+rotation of the signs can give it. Where K < D the eigenvectors are those of W W^T, and z has K entries.
+
+If W is also the table of an embedding, its two gradients have a product beside their squares. With
+eps_t = dq.h/d(embedding of token t), x_t its index, and (W^T W)^+ the pseudo-inverse,
+
+    E [(w_{x_t} . (W^T W)^+ q_n) (h_n . eps_t)] = h_n . (d h_n/d(embedding of t))^T w_{x_t},
+
+which is one entry of that product; twice the sum over rows n and tokens t of a unit is its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+from spectral_reach.jacobian.forms import LookUps, at_least_float32, row_squares
+from spectral_reach.jacobian.graph import saved
+from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.jacobian.uses import ParameterUse
+from spectral_reach.measured.linearisation import Linearisation
+
+_KEEP_ROWS = frozenset({"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "ToCopyBackward0"})
+"""Operations between the product and the model's outputs that only give the rows other axes or another precision."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readout:
+    """The last operation of a model is f = W h + b on rows.
+
+    Attributes:
+        node: its node.
+        hidden: h of all rows of the batch, (rows, D), as the start of a backward pass; None if no parameter moves it.
+        hidden_values: h, where W is measured; else None.
+        n_rows: rows, labelled or not.
+        weight: W, (K, D), at least float32.
+        weight_name: of the parameter W, if it is measured.
+        measures_bias: whether b is.
+        tied: uses of W as the table of an embedding.
+        use: the use of W here, which tells where the units are among the rows; None if W is not measured.
+    """
+
+    node: Node
+    hidden: GradientEdge | None
+    hidden_values: Tensor | None
+    n_rows: int
+    weight: Tensor
+    weight_name: str | None
+    measures_bias: bool
+    tied: Sequence[ParameterUse]
+    use: ParameterUse | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HiddenProbes:
+    """Draws q = mix z, and c = (W^T W)^+ q = unmix z, with random signs z: ``mix`` and ``unmix`` (D, r)."""
+
+    mix: Tensor
+    unmix: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> HiddenProbes:
+        """From W, (K, D)."""
+        W = weight.to(torch.float64)
+        K, D = W.shape
+        e, vectors = torch.linalg.eigh(W @ W.mT if K < D else W.mT @ W)
+        kept = e > e[-1] * max(K, D) * torch.finfo(torch.float64).eps
+        e, vectors = e[kept], vectors[:, kept]
+        # Unit vectors along which W stretches by sqrt(e), in the hidden space.
+        directions = (W.mT @ vectors) / e.sqrt() if K < D else vectors
+        return cls(mix=(directions * e.sqrt()).to(weight.dtype), unmix=(directions / e.sqrt()).to(weight.dtype))
+
+    def draw(self, rows: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """q and c for so many rows, (rows, D) each."""
+        shape = (rows, self.mix.shape[1])
+        z = torch.randint(0, 2, shape, generator=random, device=self.mix.device).to(self.mix.dtype).mul_(2).sub_(1)
+        return z @ self.mix.mT, z @ self.unmix.mT
+
+
+def find_readout(backward: UnitBackward) -> Readout | None:
+    """The readout of a model, if its outputs are an affine map of a hidden state and nothing else.
+
+    Scaled, capped or otherwise changed outputs are none, nor is a W or b made of other parameters or used in other
+    ways than as the table of an embedding.
+    """
+    linearisation = backward.linearisation
+    if linearisation.place is None or backward.uses.unknown:
+        return None
+    node = torch.autograd.graph.get_gradient_edge(linearisation.outputs).node
+    while node.name() in _KEEP_ROWS and node.next_functions[0][0] is not None:
+        node = node.next_functions[0][0]
+    sources = list(node.next_functions)
+    if node.name() == "AddmmBackward0" and saved(node, "alpha") == saved(node, "beta") == 1:
+        bias, hidden, matrix = sources
+    elif node.name() == "MmBackward0":
+        (hidden, matrix), bias = sources, (None, 0)
+    else:
+        return None
+    n_rows, n_outputs = node._input_metadata[0].shape
+    if (n_rows, n_outputs) != (linearisation.outputs[..., 0].numel(), linearisation.n_outputs):
+        return None
+    weight_name, bias_name = _parameter(matrix[0], linearisation), _parameter(bias[0], linearisation)
+    if weight_name is None or bias_name is None:
+        return None
+    uses = backward.uses.known
+    here = [each for each in uses.get(weight_name, ()) if each.use.node is node]
+    tied = [each for each in uses.get(weight_name, ()) if each.use.node is not node]
+    if any(each.use.node.name() != "EmbeddingBackward0" or each.transposed is not False for each in tied):
+        return None
+    if len(here) > 1 or any(each.transposed is not True for each in here):
+        return None
+    if any(each.use.node is not node for each in uses.get(bias_name, ())):
+        return None
+    source, number = hidden
+    moves = source is not None
+    weight = saved(node, "mat2").mT if moves else torch.empty(0, 0, device=linearisation.f.device)
+    values = None
+    if here:
+        values = at_least_float32(saved(node, "mat1" if node.name() == "AddmmBackward0" else "self"))
+    return Readout(
+        node=node,
+        hidden=None if source is None else GradientEdge(source, number),
+        hidden_values=values,
+        n_rows=n_rows,
+        weight=at_least_float32(weight),
+        weight_name=weight_name if here else None,
+        measures_bias=bool(bias_name and bias_name in uses),
+        tied=tied,
+        use=here[0] if here else None,
+    )
+
+
+def own_share(readout: Readout, linearisation: Linearisation) -> Tensor:
+    """Share of W and b in Tr(J_i J_i^T), without the product of the two gradients of a tied W: (n_units,) float64."""
+    place, K = linearisation.place, linearisation.n_outputs
+    assert place is not None
+    of_row = torch.full((linearisation.n_samples,), float(K * readout.measures_bias), dtype=torch.float64)
+    if readout.hidden_values is not None:
+        of_row += K * row_squares(readout.hidden_values[place]).cpu()
+    shares = torch.zeros(linearisation.n_units, dtype=torch.float64)
+    return shares.index_add_(0, linearisation.unit_of_row.cpu(), of_row)
+
+
+def tied_share(readout: Readout, looked_up: LookUps, c: Tensor) -> Tensor:
+    """2 sum_{n,t} (w_{x_t} . c_n) (h_n . eps_t) of every unit, labelled or not, (B,) float64.
+
+    ``looked_up`` holds x and eps; ``c`` (rows, D) is 0 in rows without a label.
+    """
+    assert readout.use is not None
+    assert readout.hidden_values is not None
+    by_unit = readout.use.use.layout.by_unit
+    c, h = by_unit(c), by_unit(readout.hidden_values)  # (B, rows, D)
+    w = readout.weight[looked_up.index]  # (B, T, D)
+    products = torch.bmm(w, c.mT).mul_(torch.bmm(looked_up.gradients, h.mT))
+    return 2 * products.sum((1, 2), dtype=torch.float64)
+
+
+def _parameter(node: Node | None, linearisation: Linearisation) -> str | None:
+    """The measured parameter behind an input of the product, "" if none is; None if it is made of something else."""
+    while node is not None and node.name() in ("TBackward0", "ToCopyBackward0"):
+        node = node.next_functions[0][0]
+    if node is None:
+        return ""
+    variable = getattr(node, "variable", None)
+    if variable is None:
+        return None
+    return next((name for name, p in linearisation.parameters.items() if p is variable), "")

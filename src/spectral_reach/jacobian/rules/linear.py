@@ -1,0 +1,48 @@
+"""Matrix products with a parameter: Linear, Conv1D of transformers, the projections of attention, raw matrices.
+
+For rows y_t = x_t M + b of a unit, grad M = sum_t x_t d_t^T and grad b = sum_t d_t with d the gradient of y.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spectral_reach.jacobian.forms import Dense, Form, OuterProducts, at_least_float32
+from spectral_reach.jacobian.layout import Layout, NotByUnitError
+from spectral_reach.jacobian.rules.registry import Use, layer_rule
+
+
+@layer_rule("AddmmBackward0", slots=(2,))
+def _addmm(use: Use, d: Tensor) -> Form:
+    return _product(use, use.saved("mat1"), d, use.saved("alpha"))
+
+
+@layer_rule("MmBackward0", slots=(1,))
+def _mm(use: Use, d: Tensor) -> Form:
+    return _product(use, use.saved("self"), d, 1)
+
+
+@layer_rule("AddmmBackward0", slots=(0,))
+def _addmm_bias(use: Use, d: Tensor) -> Form:
+    if use.layout.axis != 0 or len(use.shape) != 1:
+        raise NotByUnitError(f"a bias of shape {use.shape} is added to a matrix product")
+    return Dense.of(at_least_float32(use.layout.by_unit(d)).sum(1) * use.saved("beta"))
+
+
+@layer_rule("BmmBackward0", slots=(1,))
+def _bmm(use: Use, d: Tensor) -> Form:
+    """Batched products x (b, R, I) with M (b, I, O), the units among the R rows: einsum over raw parameters."""
+    if use.layout.axis != 1:
+        raise NotByUnitError("a batched matrix product has the units in another place than its rows")
+    x, d = (at_least_float32(use.layout.by_unit(t)) for t in (use.saved("self"), d))  # (B, rows, b, I or O)
+    return Dense.of((x.movedim(2, 1).mT @ d.movedim(2, 1)).contiguous())
+
+
+def _product(use: Use, x: Tensor, d: Tensor, scale: float) -> Form:
+    if use.layout.axis != 0:
+        raise NotByUnitError("a matrix product has the units in its columns")
+    return OuterProducts.of(_rows(use.layout, x), _rows(use.layout, d) * scale if scale != 1 else _rows(use.layout, d))
+
+
+def _rows(layout: Layout, rows: Tensor) -> Tensor:
+    return layout.by_unit(rows)
