@@ -107,7 +107,17 @@ def test_of_processes_that_start_at_once_one_builds_and_all_get_the_files(root: 
 
 def test_a_cache_that_cannot_be_written_is_told(root: Path) -> None:
     root.write_text("a file where the folder should be")
-    with pytest.raises(RecordError, match="cannot be written"):
+    told = r"key cannot be written: .*, or set SPECTRAL_REACH_CACHE to a folder that can be written"
+    with pytest.raises(RecordError, match=told) as error:
+        cached("key", Builder())
+    assert "output folder" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+def test_a_file_of_the_cache_that_cannot_be_written_is_told(root: Path, file: str) -> None:
+    (root / "key" / file / "in the way").mkdir(parents=True)
+    told = rf"{file} cannot be written: .*, or set SPECTRAL_REACH_CACHE to a folder that can be written"
+    with pytest.raises(RecordError, match=told):
         cached("key", Builder())
 
 

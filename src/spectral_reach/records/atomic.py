@@ -17,21 +17,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from spectral_reach.records.errors import write_errors_told
+from spectral_reach.records.errors import ANOTHER_FOLDER, write_errors_told
 
 _LEFTOVER_PREFIX = ".partial-"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], instead: str = ANOTHER_FOLDER) -> None:
     """Call ``write`` with a temporary path, then give what it wrote the name ``path``, in one step and durably.
 
     The temporary path keeps the suffix of ``path``, from which some writers infer the format. If anything is
     raised, ``path`` is untouched and the temporary file is gone; a kill leaves it for ``remove_leftovers``.
+    ``instead`` is the other remedy that an error names.
 
     Raises:
         RecordError: the operating system refuses (full disk, read-only folder, ...).
     """
-    with write_errors_told(path):
+    with write_errors_told(path, instead):
         temporary = temporary_beside(path)
         try:
             write(temporary)
@@ -60,13 +61,13 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def make_folder(path: Path) -> None:
-    """Create ``path`` with its parents where missing, durably.
+def make_folder(path: Path, instead: str = ANOTHER_FOLDER) -> None:
+    """Create ``path`` with its parents where missing, durably; ``instead`` is the other remedy that an error names.
 
     Raises:
         RecordError: the operating system refuses.
     """
-    with write_errors_told(path):
+    with write_errors_told(path, instead):
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             fsync(path.parent)

@@ -27,16 +27,22 @@ class ForeignFolderError(RecordError, ValueError):
     """A folder that is no run folder, not one that this version reads, or the folder of another run."""
 
 
+ANOTHER_FOLDER = "choose another output folder"
+
+
 @contextmanager
-def write_errors_told(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about writing ``path`` into a ``RecordError`` with a remedy."""
+def write_errors_told(path: Path, instead: str = ANOTHER_FOLDER) -> Iterator[None]:
+    """Turn what the operating system says about writing ``path`` into a ``RecordError`` with a remedy.
+
+    ``instead`` is what else a user may do than mend the place itself.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
         code = error.errno if isinstance(error, OSError) else _code_in(str(error))
         # Some messages carry the name of a temporary file; the plain text of the code is what helps.
         reason = os.strerror(code) if code else str(error)
-        raise RecordError(f"{path} cannot be written: {reason}. {_remedy(code)}") from error
+        raise RecordError(f"{path} cannot be written: {reason}. {_remedy(code, instead)}") from error
 
 
 def _code_in(message: str) -> int | None:
@@ -45,11 +51,11 @@ def _code_in(message: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _remedy(code: int | None) -> str:
+def _remedy(code: int | None, instead: str) -> str:
     if code in _FULL:
-        todo = "Free space (or raise the quota or file size limit), or choose another output folder"
+        todo = f"Free space (or raise the quota or file size limit), or {instead}"
     elif code in _NOT_ALLOWED:
-        todo = "Make the folder writable or choose another output folder"
+        todo = f"Make the folder writable or {instead}"
     else:
-        todo = "Check the disk and the path, or choose another output folder"
+        todo = f"Check the disk and the path, or {instead}"
     return f"{todo}; every finished measurement is still readable."

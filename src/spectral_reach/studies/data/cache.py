@@ -14,6 +14,7 @@ from spectral_reach.records.atomic import make_folder, write_atomically
 from spectral_reach.records.errors import write_errors_told
 
 _MANIFEST = "manifest.json"
+_ELSEWHERE = "set SPECTRAL_REACH_CACHE to a folder that can be written"
 
 
 def cache_root() -> Path:
@@ -36,16 +37,16 @@ def cached(key: str, build: Callable[[], Mapping[str, bytes]]) -> dict[str, byte
     folder = cache_root() / key
     if (files := _whole(folder)) is not None:
         return files
-    make_folder(folder)
-    with write_errors_told(folder), FileLock(folder / ".lock"):
+    make_folder(folder, _ELSEWHERE)
+    with write_errors_told(folder, _ELSEWHERE), FileLock(folder / ".lock"):
         # Another process may have built it while this one waited for the lock.
         if (files := _whole(folder)) is not None:
             return files
         files = dict(build())
         for name, content in files.items():
-            write_atomically(folder / name, _writer(content))
+            write_atomically(folder / name, _writer(content), _ELSEWHERE)
         manifest = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        write_atomically(folder / _MANIFEST, _writer(json.dumps(manifest, indent=1).encode()))
+        write_atomically(folder / _MANIFEST, _writer(json.dumps(manifest, indent=1).encode()), _ELSEWHERE)
         return files
 
 
