@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from spectral_reach.cli.exits import ExitCode, Stopped, TellingGroup, exit_code_of, told
 from spectral_reach.records.errors import ForeignFolderError, RecordError, RunFolderBusyError
-from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
 
 
 def app_that_raises(error: BaseException) -> typer.Typer:
@@ -32,6 +32,7 @@ def app_that_raises(error: BaseException) -> typer.Typer:
         (RecordError("disk full"), ExitCode.FOLDER),
         (PermissionError(13, "Permission denied", "/x"), ExitCode.FOLDER),
         (RunsFailedError({"text-020k": "it broke"}, of=2), ExitCode.FAILED),
+        (FoldersRefusedError({"text-020k": "disk full"}, of=2), ExitCode.FOLDER),
         (ModuleNotFoundError("No module named 'transformers'", name="transformers"), ExitCode.FAILED),
     ],
 )

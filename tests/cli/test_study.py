@@ -196,6 +196,32 @@ def test_a_run_that_fails_is_told_and_its_log_shown(tmp_path: Path) -> None:
     assert "Summary: " in failed.stdout  # of what there is
 
 
+def limit_files(size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_folder_that_takes_no_more_in_the_middle_of_a_run_is_told_as_that(tmp_path: Path) -> None:
+    """A limit of the process stops a write in the middle, like a full disk: here that of the first checkpoint."""
+    arguments = command(*ONE_RUN, "--out", tmp_path / "x")
+    stopped = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=lambda: limit_files(30_000))
+    assert stopped.returncode == ExitCode.FOLDER, stopped.stderr
+    told = stopped.stderr[stopped.stderr.index("Error: ") :]
+    run_folder = tmp_path / "x" / "runs" / "pixels-004k"
+    assert "1 of 1 runs failed, the others have finished." in told
+    checkpoint = run_folder / "checkpoints" / "step-000008"
+    assert f"\npixels-004k: {checkpoint} cannot be written: File too large. Free space" in told
+    assert "Traceback" not in stopped.stderr + (run_folder / "log.txt").read_text()
+    assert "step-000008 cannot be written" in (run_folder / "log.txt").read_text()
+    assert "Summary: " in stopped.stdout  # of what there is
+    assert len(RunFolder.open(run_folder).measurements) > 0
+
+    go_on = run(*ONE_RUN, "--out", tmp_path / "x")
+    assert go_on.returncode == ExitCode.OK, go_on.stderr
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_there_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     long_run = [*ONE_RUN, "--set", "families.pixels.training.steps=120"]

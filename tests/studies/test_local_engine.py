@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from small_runs import contents, digits, folder_of, small_run
 
+from spectral_reach.records.errors import RecordError
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
 from spectral_reach.studies.engines.local import available_cores, run_all
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.progress import Progress
@@ -117,6 +118,30 @@ def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_ot
     told.clear()
     run_all([folders[0].path, folders[2].path], on_progress=told.append)
     assert [(p.run, p.phase) for p in told] == [("pixels-good", "finished"), ("pixels-little", "finished")]
+
+
+def test_a_folder_that_refuses_is_quoted_and_told_apart_from_a_run_that_fails(tmp_path: Path) -> None:
+    busy, bad = small_run("pixels-busy", steps=3), small_run("pixels-bad", steps=3)
+    bad = replace(bad, facts={**bad.facts, "data_hash": "0" * 64})
+    folders = [folder_of(config, tmp_path / config.name) for config in (busy, bad)]
+    said = f"{folders[0].path} is being written by process {os.getpid()}"
+    with folders[0].lock():
+        with pytest.raises(FoldersRefusedError) as refused:
+            run_all([folders[0].path])
+        with pytest.raises(RunsFailedError) as failed:
+            run_all([folder.path for folder in folders], workers=2)
+    for error in (refused.value, failed.value):
+        assert error.failures["pixels-busy"].startswith(said)
+        assert "\n" not in error.failures["pixels-busy"]
+    assert isinstance(refused.value, RecordError)
+    assert not isinstance(failed.value, RecordError)
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    folder = folder_of(small_run(steps=3), tmp_path / "run")
+    (folder.path / "log.txt").mkdir()
+    with pytest.raises(RecordError, match=r"log\.txt cannot be written: Is a directory\. Check the disk and the path"):
+        run_all([folder.path])
 
 
 def test_a_worker_leaves_when_its_parent_closes_the_pipe(tmp_path: Path) -> None:

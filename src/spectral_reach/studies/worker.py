@@ -1,8 +1,9 @@
 """One run in a process of its own: ``python -m spectral_reach.studies.worker RUN_FOLDER``.
 
 Stdin is a pipe that the parent holds open and never writes to: at its end the parent is gone, and the worker goes
-too. Stdout carries a line of JSON for each ``Progress``; what is logged goes to stderr. SIGTERM asks for a checkpoint
-and an end. Exit codes: ``ExitCode``.
+too. Stdout carries a line of JSON for each ``Progress``, and at the end one with ``REFUSED`` where a folder refused to
+be read or written: a log on the same full disk could not say so. What is logged goes to stderr. SIGTERM asks for a
+checkpoint and an end. Exit codes: ``ExitCode``.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from spectral_reach.records.errors import RecordError
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
 
+REFUSED = "refused"
+
 _SECONDS_BETWEEN_LINES = 0.2
+
+log = logging.getLogger(__name__)
 
 
 class ExitCode(IntEnum):
     """How a worker ended; any other code is a failure."""
 
     FINISHED = 0
+    FOLDER = 74
     STOPPED = 75
     PARENT_GONE = 76
 
@@ -52,8 +59,14 @@ def main(folder: Path) -> ExitCode:
 
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    with stop_requests() as should_stop:
-        finished = execute(folder, should_stop=should_stop, on_progress=_reporter(_private_stdout()))
+    channel = _private_stdout()
+    try:
+        with stop_requests() as should_stop:
+            finished = execute(folder, should_stop=should_stop, on_progress=_reporter(channel))
+    except RecordError as error:
+        log.error("%s", error)
+        _send(channel, {REFUSED: str(error)})
+        return ExitCode.FOLDER
     return ExitCode.FINISHED if finished else ExitCode.STOPPED
 
 
@@ -82,10 +95,14 @@ def _reporter(channel: TextIO) -> OnProgress:
         if now - last < _SECONDS_BETWEEN_LINES and progress.step < progress.steps:
             return
         last = now
-        channel.write(json.dumps(asdict(progress)) + "\n")
-        channel.flush()
+        _send(channel, asdict(progress))
 
     return report
+
+
+def _send(channel: TextIO, message: Mapping[str, Any]) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
 
 
 if __name__ == "__main__":

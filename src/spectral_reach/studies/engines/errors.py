@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from spectral_reach.records.errors import RecordError
+
 
 class RunsFailedError(RuntimeError):
     """Some runs failed; the others have finished. ``failures`` holds the reason of each by the run's name."""
@@ -15,3 +17,7 @@ class RunsFailedError(RuntimeError):
             f"{len(self.failures)} of {of} runs failed, the others have finished. Mend the cause and repeat the "
             f"command: nothing that is finished or measured is done again.\n{reasons}"
         )
+
+
+class FoldersRefusedError(RunsFailedError, RecordError):
+    """Every failure is a folder that could not be read or written: the runs themselves are not to blame."""

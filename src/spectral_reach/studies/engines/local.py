@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from spectral_reach.records.errors import write_errors_told
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
 from spectral_reach.studies.training.progress import OnProgress, Phase, Progress, ignore
 from spectral_reach.studies.training.run_config import RunConfig
-from spectral_reach.studies.worker import ExitCode
+from spectral_reach.studies.worker import REFUSED, ExitCode
 
 LOG = "log.txt"
 
@@ -38,7 +39,9 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
     checkpoint; once they have, KeyboardInterrupt is raised.
 
     Raises:
-        RunsFailedError: some runs failed, with the end of each one's log; the others have finished.
+        RunsFailedError: some runs failed, with the end of each one's log; the others have finished. A
+            ``FoldersRefusedError`` if all that failed is reading or writing their folders.
+        RecordError: a log cannot be written.
         ValueError: ``workers`` is below 1.
     """
     if workers is None:
@@ -52,6 +55,7 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
         else:
             waiting.append(run)
     failures: dict[str, str] = {}
+    refused: set[str] = set()
     with selectors.DefaultSelector() as selector:
         running: list[_Worker] = []
         try:
@@ -70,12 +74,15 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
                     failure = worker.failure()
                     if failure is not None:
                         failures[worker.run.name] = failure
+                        if worker.refused is not None:
+                            refused.add(worker.run.name)
                     on_progress(replace(worker.latest, phase="finished" if failure is None else "failed"))
         except BaseException:
             _stop(running)
             raise
     if failures:
-        raise RunsFailedError(failures, of=len(runs))
+        kind = FoldersRefusedError if failures.keys() == refused else RunsFailedError
+        raise kind(failures, of=len(runs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,15 +113,16 @@ class _Run:
 
 
 class _Worker:
-    """A process that executes a run, and what it has said so far."""
+    """A process that executes a run, and what it has said so far; ``refused`` is what a folder said at the end."""
 
     def __init__(self, run: _Run) -> None:
         self.run = run
         self.latest = run.progress("starting")
+        self.refused: str | None = None
         self._rest = b""
         log = run.folder / LOG
         self._log_start = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as stderr:
+        with _appended(log) as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "spectral_reach.studies.worker", str(run.folder)],
                 stdin=subprocess.PIPE,
@@ -135,8 +143,12 @@ class _Worker:
         chunk = os.read(self.stdout.fileno(), 1 << 16)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            self.latest = Progress(**json.loads(line))
-            on_progress(self.latest)
+            message = json.loads(line)
+            if REFUSED in message:
+                self.refused = message[REFUSED]
+            else:
+                self.latest = Progress(**message)
+                on_progress(self.latest)
         return bool(chunk)
 
     def failure(self) -> str | None:
@@ -144,6 +156,8 @@ class _Worker:
         code = self._wait(None)
         if code == ExitCode.FINISHED:
             return None
+        if self.refused is not None:
+            return self.refused
         log = self.run.folder / LOG
         with log.open("rb") as file:
             file.seek(self._log_start)
@@ -175,6 +189,11 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.ask_to_stop()
     for worker in workers:
         worker.wait_or_kill(_SECONDS_TO_CHECKPOINT)
+
+
+def _appended(log: Path) -> IO[bytes]:
+    with write_errors_told(log):
+        return log.open("ab")
 
 
 def _environment(threads: int) -> dict[str, str]:

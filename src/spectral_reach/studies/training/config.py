@@ -99,7 +99,7 @@ class MeasurementConfig:
     late_fraction: float = 0.1
     late_measurements: int
     late_units: int
-    estimator: str = "batch"
+    estimator: str = "per_unit"
     probes: int = 1
 
     def __post_init__(self) -> None:
