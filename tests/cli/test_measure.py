@@ -1,7 +1,9 @@
 """``measure``: the numbers of ``sr.decompose`` for a model on disk, and a clear word where there is none."""
 
+import errno
 import json
 import math
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -45,7 +47,8 @@ def test_the_numbers_are_those_of_decompose(hugging_face_folder: Path, tmp_path:
     model = llama(16, **SHAPE).build(seed=1).eval()
     expected = sr.decompose(model, batch, estimator="batch", probes=3, seed=5)
     written = json.loads(out.read_text())
-    assert {name: written[name] for name in expected.as_dict()} == expected.as_dict()
+    undefined = {name: None for name, value in expected.as_dict().items() if value != value}
+    assert {name: written[name] for name in expected.as_dict()} == {**expected.as_dict(), **undefined}
     assert {name: written[name] for name in ("data", "seed", "step")} == {"data": "digits", "seed": 5, "step": None}
     assert str(expected) in result.stdout
 
@@ -125,6 +128,41 @@ def test_pickled_weights_are_not_read(hugging_face_folder: Path, tmp_path: Path)
     result = measure(tmp_path, "--data", "digits")
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "with config.json and its weights as safetensors" in result.stderr
+
+
+def test_damaged_weights(hugging_face_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(hugging_face_folder, folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    for damaged in (whole[:500], whole[:-1], b""):
+        (folder / "model.safetensors").write_bytes(damaged)
+        result = measure(folder, "--data", "digits")
+        assert result.exit_code == ExitCode.BAD_INPUT
+        assert f"The weights in {folder} cannot be read: Error while deserializing header" in result.stderr
+        assert "Expected whole safetensors files: these are cut or damaged, restore them from a copy." in result.stderr
+
+
+def test_weights_of_another_shape(hugging_face_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(hugging_face_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 24}))
+    result = measure(folder, "--data", "digits")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "has 3 weights of another shape than its config.json asks for, the first is model.layers.0" in result.stderr
+    assert "mlp.down_proj.weight: got (16, 48), expected (16, 24). Put back the config.json" in result.stderr
+
+
+def test_a_config_that_may_not_be_read(
+    hugging_face_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # root may read whatever its mode says
+    result = measure(hugging_face_folder, "--data", "digits")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "config.json cannot be read: Permission denied; expected a run folder, or a Hugging Face" in result.stderr
 
 
 def test_missing_weights_are_not_made_up(hugging_face_folder: Path, tmp_path: Path) -> None:

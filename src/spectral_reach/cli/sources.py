@@ -36,9 +36,10 @@ class Source:
         """The causal language model in float32 and evaluation mode. Runs no code from the folder and no pickle.
 
         Raises:
-            ValueError: the folder holds no such model, or not all of its weights.
+            ValueError: the folder holds no such model, damaged weights, or not all of them in the right shape.
         """
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
@@ -53,6 +54,8 @@ class Source:
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
+                # Told below with their names; transformers itself raises without any.
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
         except (OSError, ValueError) as error:
@@ -61,6 +64,18 @@ class Source:
                 f"{self.weights} cannot be loaded as a causal language model: {reason} Expected a Hugging Face folder "
                 "with config.json and its weights as safetensors."
             ) from error
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights in {self.weights} cannot be read: {error}. Expected whole safetensors files: these are "
+                "cut or damaged, restore them from a copy."
+            ) from error
+        if mismatched := sorted(report["mismatched_keys"]):
+            name, stored, wanted = mismatched[0]
+            raise ValueError(
+                f"{self.weights} has {len(mismatched)} weights of another shape than its config.json asks for, the "
+                f"first is {name}: got {tuple(stored)}, expected {tuple(wanted)}. Put back the config.json that they "
+                "were saved with."
+            )
         if missing := sorted(report["missing_keys"]):
             raise ValueError(
                 f"{self.weights} lacks {len(missing)} weights of its architecture, the first is {missing[0]}; expected "
@@ -119,6 +134,8 @@ def _header(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} {state}; {expected}.")
     try:
         header = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}; {expected} that you may read.") from error
     except ValueError as error:
         raise ValueError(f"{file} is no JSON ({error}); {expected}.") from error
     return header if isinstance(header, dict) else {}
