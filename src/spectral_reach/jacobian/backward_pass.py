@@ -47,7 +47,7 @@ def backward_by_unit(
 
     def hook(node: Node, gradients: Sequence[Tensor | None]) -> None:
         seen.add(node)
-        with _plain_arithmetic(cotangent):
+        with plain_arithmetic(cotangent):
             arrived(node, gradients[0])
 
     bottom = graph.bottommost(set(by_node))
@@ -68,7 +68,7 @@ def backward_by_unit(
     finally:
         for handle in handles:
             handle.remove()
-    with torch.no_grad(), _plain_arithmetic(cotangent):
+    with torch.no_grad(), plain_arithmetic(cotangent):
         for node, gradient in zip(bottom, gradients, strict=True):
             arrived(node, gradient)
         # Operations that the root does not depend on have no gradient, but their parameters may have others.
@@ -77,5 +77,6 @@ def backward_by_unit(
                 arrived(node, None)
 
 
-def _plain_arithmetic(tensor: Tensor) -> torch.autocast:
+def plain_arithmetic(tensor: Tensor) -> torch.autocast:
+    """Rules multiply and add in the precision of what they are given, also within the caller's autocast."""
     return torch.autocast(tensor.device.type, enabled=False)

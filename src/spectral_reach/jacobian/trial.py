@@ -7,8 +7,9 @@ by each parameter's rules must be that of an ordinary backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +17,19 @@ from torch.autograd.graph import Node
 
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import tolerance_of
-from spectral_reach.jacobian.backward_pass import backward_by_unit
-from spectral_reach.jacobian.forms import Form
+from spectral_reach.jacobian.backward_pass import plain_arithmetic
 from spectral_reach.jacobian.graph import Graph, edge, shape_of
 from spectral_reach.jacobian.layout import Layout, NotByUnitError, find_layout, only_unit
 from spectral_reach.jacobian.uses import ParameterUse, Uses, find_uses, same_operations, with_layouts
-from spectral_reach.jacobian.vjp import vjp
+from spectral_reach.jacobian.vjp import squared_norm
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
 
 _PROBED = 1
 """Which of the few units the check starts its gradient at: the second, for a first one could hide a wrong order."""
+
+
+_HOOKS = "the model saves activations through hooks, as activation checkpointing does, and rules cannot read them"
 
 
 def checked_uses(linearisation: Linearisation, graph: Graph) -> Uses:
@@ -41,20 +44,51 @@ def checked_uses(linearisation: Linearisation, graph: Graph) -> Uses:
     uses = find_uses(graph, n_units, other, n_few, linearisation.parameters)
     trial = find_uses(other, n_few, graph, n_units, linearisation.parameters)
 
-    cotangent = torch.zeros_like(small.f)
-    chosen = small.unit_of_row == _PROBED
-    random = torch.Generator(small.f.device).manual_seed(0)
-    cotangent[chosen] = torch.randn((int(chosen.sum()), small.n_outputs), generator=random, device=small.f.device).to(
-        small.f.dtype
-    )
+    found = _backward_of_one_unit(small, trial)
     twin = dict(zip(other.nodes, graph.nodes, strict=True))
-    orders = _orders(small, other, trial, cotangent, twin, n_units)
+    orders = _orders(other, trial, found, twin, n_units)
     trial = with_layouts(trial, orders)
     uses = with_layouts(uses, {twin[node]: order for node, order in orders.items()})
-    wrong = _disagreements(small, other, trial, cotangent)
+    wrong = _disagreements(small, trial, found)
     return Uses(
         known={name: found for name, found in uses.known.items() if name not in wrong},
         unknown={**uses.unknown, **wrong},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What an ordinary backward pass from one of the units gives.
+
+    Attributes:
+        at_uses: gradients of the outputs of the operations that take parameters; None where there is none.
+        squared_norms: of the gradients of the parameters, by name.
+    """
+
+    at_uses: Mapping[Node, Tensor | None]
+    squared_norms: Mapping[str, float]
+
+
+def _backward_of_one_unit(small: Linearisation, uses: Uses) -> _Found:
+    chosen = small.unit_of_row == _PROBED
+    random = torch.Generator(small.f.device).manual_seed(0)
+    directions = torch.randn((int(chosen.sum()), small.n_outputs), generator=random, device=small.f.device)
+    cotangent = torch.zeros_like(small.f)
+    cotangent[chosen] = directions.to(cotangent.dtype)
+    nodes = list(dict.fromkeys(each.use.node for found in uses.known.values() for each in found))
+    asked: list[Any] = [*map(edge, nodes), *(small.parameters[name] for name in uses.known)]
+    gradients = torch.autograd.grad(
+        small.f,
+        asked,
+        cotangent,
+        retain_graph=True,
+        allow_unused=True,
+    )
+    at_uses, at_parameters = gradients[: len(nodes)], gradients[len(nodes) :]
+    norms = [0.0 if g is None else squared_norm([g.to_dense() if g.is_sparse else g]) for g in at_parameters]
+    return _Found(
+        at_uses=dict(zip(nodes, at_uses, strict=True)),
+        squared_norms=dict(zip(uses.known, norms, strict=True)),
     )
 
 
@@ -66,11 +100,13 @@ def _small_pass(linearisation: Linearisation, graph: Graph) -> tuple[Linearisati
     """
     for few in _some_units(linearisation):
         try:
-            small = linearisation.of_units(few)
+            with torch.autograd.graph.disable_saved_tensors_hooks(_HOOKS):
+                small = linearisation.of_units(few)
         except NotReplayableError:
             raise
         except Exception as error:  # whatever a model raises that has to see the whole batch
-            raise NotByUnitError(f"the model does not run on a few of its units: {error!r}") from error
+            told = _HOOKS if _HOOKS in str(error) else f"the model does not run on a few of its units: {error!r}"
+            raise NotByUnitError(told) from error
         other = Graph.below(small.outputs, linearisation.parameters)
         if same_operations(graph, other):
             return small, other
@@ -92,30 +128,18 @@ def _some_units(linearisation: Linearisation) -> Iterator[Tensor]:
         yield torch.tensor(few if linearisation.n_units_in_batch != 2 else [*few, few[0]])
 
 
-def _orders(
-    small: Linearisation,
-    graph: Graph,
-    uses: Uses,
-    cotangent: Tensor,
-    twin: Mapping[Node, Node],
-    n_units: int,
-) -> dict[Node, bool]:
+def _orders(graph: Graph, uses: Uses, found: _Found, twin: Mapping[Node, Node], n_units: int) -> dict[Node, bool]:
     """For each operation with units whether those stand together (``Layout.unit_major``).
 
     Raises:
         NotByUnitError: a gradient that starts at one unit reaches another.
     """
     nodes: dict[Node, ParameterUse] = {}
-    for each in (each for found in uses.known.values() for each in found):
+    for each in (each for found_uses in uses.known.values() for each in found_uses):
         nodes.setdefault(each.use.node, each)
-    if not nodes:
-        return {}
-    gradients = torch.autograd.grad(
-        small.f, [edge(node) for node in nodes], cotangent, retain_graph=True, allow_unused=True
-    )
     orders = {}
-    for (node, each), gradient in zip(nodes.items(), gradients, strict=True):
-        layout = each.use.layout
+    for node, each in nodes.items():
+        layout, gradient = each.use.layout, found.at_uses[node]
         seen = _order_in_neighbour(graph, node, layout, twin, n_units)
         possible = [
             order
@@ -153,41 +177,26 @@ def _order_in_neighbour(
     return None
 
 
-def _disagreements(small: Linearisation, graph: Graph, uses: Uses, cotangent: Tensor) -> dict[str, str]:
+@torch.no_grad()
+def _disagreements(small: Linearisation, uses: Uses, found: _Found) -> dict[str, str]:
     """Parameters whose rules give another squared norm than an ordinary backward pass, or refuse, with the reason."""
-    names = list(uses.known)
-    expected = dict.fromkeys(names, 0.0)
-    for name, gradient in zip(names, vjp(small.f, cotangent, _restricted(small, names)), strict=True):
-        expected[name] = float(forms.row_squares(gradient.reshape(1, -1)).sum())
-    scale = sum(expected.values())
+    scale = sum(found.squared_norms.values())
     tolerance = tolerance_of(small)
-    wrong: dict[str, str] = {}
-    got = dict.fromkeys(names, 0.0)
     where = int(small.unit_in_batch[_PROBED])
-
-    def take(name: str, found: Sequence[Form]) -> None:
-        norms = forms.squared_norms(found)
-        got[name] = float(norms[where])
-        if float(norms.sum()) - got[name] > tolerance**2 * scale:
+    wrong: dict[str, str] = {}
+    for name, its_uses in uses.known.items():
+        gradients = [(each, d) for each in its_uses if (d := found.at_uses[each.use.node]) is not None]
+        try:
+            with plain_arithmetic(small.f):
+                norms = forms.squared_norms([each.form(d) for each, d in gradients]) if gradients else torch.zeros(1)
+        except NotByUnitError as refusal:
+            wrong[name] = str(refusal)
+            continue
+        got, expected = float(norms[where]) if gradients else 0.0, found.squared_norms[name]
+        if float(norms.sum()) - got > tolerance**2 * scale:
             wrong[name] = "by its layer rule the gradient of one unit reaches others"
-
-    try:
-        backward_by_unit(graph, small.f, cotangent, uses.known, take)
-    except NotByUnitError:
-        # One of the rules refuses: find out which by trying each parameter alone.
-        for name in names:
-            try:
-                backward_by_unit(graph, small.f, cotangent, {name: uses.known[name]}, take)
-            except NotByUnitError as refusal:
-                wrong[name] = str(refusal)
-    for name in names:
-        if name not in wrong and abs(got[name] - expected[name]) > tolerance * expected[name] + tolerance**2 * scale:
+        elif abs(got - expected) > tolerance * expected + tolerance**2 * scale:
             wrong[name] = (
-                f"its layer rule gives a squared gradient norm of {got[name]:g} where a backward pass gives "
-                f"{expected[name]:g}"
+                f"its layer rule gives a squared gradient norm of {got:g} where a backward pass gives {expected:g}"
             )
     return wrong
-
-
-def _restricted(linearisation: Linearisation, names: Sequence[str]) -> Linearisation:
-    return replace(linearisation, parameters={name: linearisation.parameters[name] for name in names})

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
-from torch.utils.checkpoint import CheckpointError
 
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
@@ -30,26 +29,37 @@ from spectral_reach.measured.linearisation import Linearisation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UnitBackward:
-    """Backward passes by unit over one linearisation.
+class _Structure:
+    """What is found out about a pass. It does not hold the linearisation, whose tensors go when that goes."""
 
-    Attributes:
-        linearisation: what it is over.
-        uses: where parameters meet units, as far as it is known.
-        reason: why there are no gradients by unit; empty if there are.
-    """
-
-    linearisation: Linearisation
     graph: Graph
     uses: Uses
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnitBackward:
+    """Backward passes by unit over one linearisation."""
+
+    linearisation: Linearisation
+    _structure: _Structure
 
     @classmethod
     def of(cls, linearisation: Linearisation) -> UnitBackward:
         """Found out once for each linearisation."""
         if linearisation not in _FOUND:
             _FOUND[linearisation] = _find(linearisation)
-        return _FOUND[linearisation]
+        return cls(linearisation=linearisation, _structure=_FOUND[linearisation])
+
+    @property
+    def uses(self) -> Uses:
+        """Where parameters meet units, as far as it is known."""
+        return self._structure.uses
+
+    @property
+    def reason(self) -> str:
+        """Why there are no gradients by unit; empty if there are."""
+        return self._structure.reason
 
     def over(self, units: Tensor) -> UnitBackward | None:
         """The same for some of the units, from a forward pass of their own; None where that gives other outputs.
@@ -64,16 +74,16 @@ class UnitBackward:
         if not same_outputs(part.f, whole.f[chosen], tolerance_of(whole)):
             return None
         graph = Graph.below(part.outputs, part.parameters)
-        if not same_operations(graph, self.graph):
+        if not same_operations(graph, self._structure.graph):
             return None
-        uses = find_uses(graph, len(units), self.graph, whole.n_units_in_batch, part.parameters)
+        uses = find_uses(graph, len(units), self._structure.graph, whole.n_units_in_batch, part.parameters)
         orders = {each.use.node: each.use.layout.unit_major for found in self.uses.known.values() for each in found}
-        twin = dict(zip(graph.nodes, self.graph.nodes, strict=True))
+        twin = dict(zip(graph.nodes, self._structure.graph.nodes, strict=True))
         known = {name: found for name, found in uses.known.items() if name in self.uses.known}
         uses = with_layouts(
             Uses(known=known, unknown=self.uses.unknown), {node: orders.get(twin[node], True) for node in graph.nodes}
         )
-        return UnitBackward(linearisation=part, graph=graph, uses=uses, reason="")
+        return UnitBackward(linearisation=part, _structure=_Structure(graph=graph, uses=uses, reason=""))
 
     def squared_norms(
         self,
@@ -127,13 +137,13 @@ class UnitBackward:
             name: [each for each in found if each.use.node is not without] for name, found in self.uses.known.items()
         }
         start = self.linearisation.f if root is None else root
-        backward_by_unit(self.graph, start, cotangent, known, take)
+        backward_by_unit(self._structure.graph, start, cotangent, known, take)
         if self.uses.unknown:
             assert root is None, "passes of their own start at the outputs"
             _own_passes(self.linearisation, cotangent, list(self.uses.unknown), take)
 
 
-_FOUND: WeakKeyDictionary[Linearisation, UnitBackward] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[Linearisation, _Structure] = WeakKeyDictionary()
 
 
 def _own_passes(linearisation: Linearisation, cotangent: Tensor, names: Sequence[str], take: Take) -> None:
@@ -153,16 +163,12 @@ def _own_passes(linearisation: Linearisation, cotangent: Tensor, names: Sequence
         take(name, [Dense.of(gradients[name])])
 
 
-def _find(linearisation: Linearisation) -> UnitBackward:
+def _find(linearisation: Linearisation) -> _Structure:
     graph = Graph.below(linearisation.outputs, linearisation.parameters)
-    none = Uses(known={}, unknown={})
     try:
         uses = checked_uses(linearisation, graph)
     except (NotByUnitError, NotReplayableError) as error:
-        return UnitBackward(linearisation=linearisation, graph=graph, uses=none, reason=str(error))
-    except CheckpointError:
-        reason = "the model recomputes activations in its backward pass (activation checkpointing)"
-        return UnitBackward(linearisation=linearisation, graph=graph, uses=none, reason=reason)
+        return _Structure(graph=graph, uses=Uses(known={}, unknown={}), reason=str(error))
     reason = ""
     if uses.unknown:
         name, why = next(iter(uses.unknown.items()))
@@ -170,7 +176,7 @@ def _find(linearisation: Linearisation) -> UnitBackward:
             reason = f"parameter {name!r}: {why}, and the forward pass draws random numbers that no second pass repeats"
         elif not _units_stand_alone(linearisation):
             reason = f"parameter {name!r}: {why}, and a unit has other outputs alone than in the batch"
-    return UnitBackward(linearisation=linearisation, graph=graph, uses=uses, reason=reason)
+    return _Structure(graph=graph, uses=uses, reason=reason)
 
 
 def _units_stand_alone(linearisation: Linearisation) -> bool:
