@@ -227,6 +227,86 @@ def test_gradient_hooks_neither_run_nor_count() -> None:
     assert len(runs) == 4
 
 
+def test_gradient_hooks_on_all_modules_neither_run_nor_count() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    expected = sr.decompose(model, batch_without_seeding(), estimator="exact")
+    runs = []
+
+    def scale(module: nn.Module, into: Any, out: Any) -> tuple[Tensor | None, ...]:
+        runs.append(module)
+        return tuple(None if g is None else 0 * g for g in into)
+
+    def note(module: nn.Module, out: Any) -> None:
+        runs.append(module)
+
+    handles = [
+        nn.modules.module.register_module_full_backward_hook(scale),
+        nn.modules.module.register_module_full_backward_pre_hook(note),
+    ]
+    try:
+        with_hooks = sr.decompose(model, batch_without_seeding(), estimator="exact")
+        with pytest.raises(BoomError):
+            sr.decompose(model, batch_without_seeding(), loss=raise_in_loss(model))
+        assert runs == []
+        x, y = batch_without_seeding()
+        F.cross_entropy(model(x.requires_grad_()), y).backward()
+        assert len(runs) == 2 * 4  # both hooks, on every module
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert with_hooks == expected
+    runs.clear()
+    F.cross_entropy(model(x), y).backward()
+    assert runs == []  # the handles still remove them
+
+
+class Remembering(nn.Module):
+    """Keeps state in every way other than a buffer or a generator, and lets the outputs depend on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.calls = 0
+        self.mean = torch.zeros(4)
+        self.total = torch.zeros(4)
+        self.layer.total = self.total
+        self.forgotten = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        self.total += x.detach().sum(0)
+        assert self.layer.total is self.total
+        if not hasattr(self, "late"):
+            self.late = nn.Linear(3, 3)
+            self.shift = nn.Parameter(torch.ones(3))
+            self.shape = x.shape
+            del self.forgotten
+        return self.late(self.layer(x - self.mean)) * self.calls + self.shift + self.total[:3]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_attributes_that_a_forward_pass_sets_are_put_back(raises: bool) -> None:
+    torch.manual_seed(0)
+    model = Remembering()
+
+    def attributes() -> list[Any]:
+        held = [(n, k, id(v), v) for n, m in model.named_modules() for k, v in vars(m).items() if k != "training"]
+        plain = [(n, k, i, v.tolist() if isinstance(v, Tensor) else repr(v)) for n, k, i, v in held]
+        return [plain, list(model._modules), list(model._parameters), model.total._version]
+
+    before = attributes()
+    if raises:
+        with pytest.raises(BoomError):
+            sr.decompose(model, batch_without_seeding(), loss=raise_in_loss(model))
+    else:
+        alone = sr.decompose(model, batch_without_seeding(), estimator="exact")
+        pair = sr.decompose(model, batch_without_seeding(), against=batch_without_seeding(), estimator="exact")
+        assert (pair.loss, pair.chi_net) == (alone.loss, alone.chi_net)
+    assert attributes() == before
+
+
 def test_every_forward_pass_starts_from_the_state_that_the_model_is_in() -> None:
     """Power iteration moves a buffer at each pass: the second batch must not see what the first one left."""
     torch.manual_seed(0)

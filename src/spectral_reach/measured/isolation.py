@@ -1,4 +1,4 @@
-"""Looking changes nothing: generators, buffers and gradient hooks are put back, also after an exception."""
+"""Looking changes nothing: generators, buffers, attributes and gradient hooks are put back, also after an exception."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as all_modules
 from torch.utils import _pytree as pytree
+
+_HOOKS_OF_ALL_MODULES = ("_global_backward_hooks", "_global_backward_pre_hooks")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -34,9 +37,15 @@ def leaving_no_trace(model: nn.Module) -> Iterator[None]:
     - The states of the torch (CPU, CUDA), NumPy and Python generators, and of those that the model holds, are restored.
     - Forward passes write to copies of the buffers. The buffers themselves are not even written back to, so that a
       graph of the caller's that saved one stays valid.
-    - Gradient hooks on parameters and modules are suspended: they belong to the caller's optimisation, not to the
-      Jacobian.
+    - What a forward pass sets as an attribute of a module (a counter, a running mean, a part built on first use) is
+      put back.
+    - Gradient hooks on parameters and modules, and those of all modules, are suspended: they belong to the caller's
+      optimisation, not to the Jacobian.
     - ``.grad``, ``requires_grad`` and training flags are never touched.
+
+    Not undone is what a forward pass does to lists, dictionaries and objects of other kinds that a module holds, in
+    place. Forward hooks of the caller's are a part of the model: they run with every pass, and what they do outside
+    of the model stays done.
     """
     with (
         torch.inference_mode(False),
@@ -50,12 +59,12 @@ def leaving_no_trace(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def from_present_state(model: nn.Module) -> Iterator[None]:
-    """Run a forward pass on copies of the buffers and put the model's own generators back.
+    """Run a forward pass on copies of the buffers, then put the attributes and the model's own generators back.
 
     Each pass of a measurement starts here, so that all of them see the model in one state, and none writes to a buffer
     that the graph of another has saved.
     """
-    with _kept(_own_generators(model)), _buffers_kept(model):
+    with _kept(_own_generators(model)), _attributes_kept(model):
         yield
 
 
@@ -127,38 +136,54 @@ def _kept(generators: list[_Generator]) -> Iterator[None]:
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    originals = [(module, dict(module._buffers)) for module in model.modules()]
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Every attribute, buffer, parameter and submodule is afterwards the object that it was."""
+    stateful: list[dict[str, Any]] = [held for m in model.modules() for held in (vars(m), m._buffers)]
+    fixed: list[dict[str, Any]] = [held for m in model.modules() for held in (m._parameters, m._modules)]
+    before = [(held, dict(held)) for held in stateful + fixed]
     copies: dict[int, Tensor] = {}
     try:
-        for module, buffers in originals:
-            for name, buffer in buffers.items():
-                if buffer is not None:
-                    # One copy for a buffer that several modules share.
-                    module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+        for held in stateful:
+            # Tensors that are plain attributes are written to in place as buffers are.
+            for name, value in held.items():
+                if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                    # One copy for a tensor that several modules share.
+                    if id(value) not in copies:
+                        copies[id(value)] = value.clone()
+                    held[name] = copies[id(value)]
         yield
     finally:
-        for module, buffers in originals:
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        for held, kept in before:
+            _put_back(held, kept)
+
+
+def _put_back(held: dict[str, Any], kept: dict[str, Any]) -> None:
+    if held.keys() != kept.keys() or any(held[name] is not value for name, value in kept.items()):
+        held.clear()
+        held.update(kept)
 
 
 @contextmanager
 def _hooks_kept(model: nn.Module) -> Iterator[None]:
     hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
     modules = [(m, m._backward_hooks, m._backward_pre_hooks) for m in model.modules()]
+    of_all_modules = {name: getattr(all_modules, name) for name in _HOOKS_OF_ALL_MODULES}
     try:
         for parameter, _ in hooked:
             parameter._backward_hooks = None
         for module, *_ in modules:
             module._backward_hooks = OrderedDict()
             module._backward_pre_hooks = OrderedDict()
+        for name in of_all_modules:
+            setattr(all_modules, name, OrderedDict())
         yield
     finally:
         for parameter, parameter_hooks in hooked:
             parameter._backward_hooks = parameter_hooks
         for module, hooks, pre_hooks in modules:
             module._backward_hooks, module._backward_pre_hooks = hooks, pre_hooks
+        for name, hooks_of_all in of_all_modules.items():
+            setattr(all_modules, name, hooks_of_all)
 
 
 def _cuda_in_use() -> bool:
