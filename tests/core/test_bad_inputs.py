@@ -92,6 +92,12 @@ def test_a_loss_that_is_no_loss(loss: Any) -> None:
     refuses(TypeError, f"loss is a {type(loss).__name__}", "expected a name or a callable", loss=loss)
 
 
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss])
+def test_the_class_of_a_loss_in_place_of_an_instance(loss: Any) -> None:
+    name = loss.__name__
+    refuses(TypeError, f"loss is the class {name}; expected an instance of it: loss={name}()", loss=loss)
+
+
 # --- models -------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +260,30 @@ def test_class_indices_out_of_range(low: int, high: int) -> None:
     y[:2] = torch.tensor([low, high])
     said = f"targets range from {low} to {high}", "expected class indices in 0 .. 2 (the model has 3 outputs), or -100"
     refuses(ValueError, *said, given=(x, y))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: F.cross_entropy(o, t, label_smoothing=0.1),  # raises an IndexError
+        lambda o, t: -o.log_softmax(1).gather(1, t[:, None]).mean(),  # raises a RuntimeError
+    ],
+)
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (-1, 2)])
+def test_class_indices_out_of_range_of_a_loss_of_the_users(loss: Any, low: int, high: int) -> None:
+    x, y = batch()
+    y[:2] = torch.tensor([low, high])
+    said = f"targets range from {low} to {high}", "expected class indices in 0 .. 2 (the model has 3 outputs), or -100"
+    refuses(ValueError, *said, given=(x, y), loss=loss)
+
+
+@pytest.mark.parametrize("error", [IndexError, RuntimeError])
+def test_an_error_of_a_loss_with_targets_in_range_stays_what_it_is(error: type[Exception]) -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        raise error("of its own")
+
+    refuses(error, "of its own", loss=loss)
+    refuses(error, "of its own", given=(batch()[0], torch.full((6, 3), 7.0)), loss=loss)
 
 
 @pytest.mark.parametrize("offset", [50, -50])

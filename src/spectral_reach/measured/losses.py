@@ -33,11 +33,18 @@ _BY_NAME: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "mse": squa
 
 
 def resolve_loss(loss: Loss) -> LossFunction:
-    """The loss function behind a name or a callable ``(outputs, targets) -> scalar``."""
+    """The loss function behind a name or a callable ``(outputs, targets) -> scalar``.
+
+    Raises:
+        ValueError: the name is unknown.
+        TypeError: it is neither a name nor a callable, or a class where an instance is meant.
+    """
     if isinstance(loss, str):
         if loss not in _BY_NAME:
             raise ValueError(f"loss={loss!r} is unknown; expected one of {sorted(_BY_NAME)} or a callable")
         return _BY_NAME[loss]
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}; expected an instance of it: loss={loss.__name__}()")
     if not callable(loss):
         raise TypeError(f"loss is a {type(loss).__name__}; expected a name or a callable (outputs, targets) -> scalar")
     return loss
@@ -60,7 +67,7 @@ def loss_and_residual(loss: LossFunction, rows: Rows) -> tuple[float, Tensor]:
         _check_same_shape(outputs, targets)
         targets = targets.to(outputs.dtype)
     with torch.autocast(outputs.device.type, enabled=False):
-        value = _scalar(loss(outputs, targets))
+        value = _scalar(_value_of(loss, outputs, targets))
         if not value.requires_grad:
             raise ValueError("the loss does not depend on the outputs through autograd; expected a differentiable loss")
         if not bool(value.isfinite()):
@@ -74,6 +81,16 @@ def loss_and_residual(loss: LossFunction, rows: Rows) -> tuple[float, Tensor]:
     if not bool(residual.isfinite().all()):
         raise ValueError("the gradient of the loss with respect to the outputs is not finite; expected finite values")
     return value.item(), residual
+
+
+def _value_of(loss: LossFunction, outputs: Tensor, targets: Tensor) -> object:
+    """What the loss returns; where it trips over class indices that are out of range, an error that says so."""
+    try:
+        return loss(outputs, targets)
+    except (IndexError, RuntimeError):
+        if outputs.ndim == 2 and targets.ndim == 1 and not targets.dtype.is_floating_point:
+            _check_range(outputs, targets)
+        raise
 
 
 def _scalar(value: object) -> Tensor:
@@ -108,6 +125,10 @@ def _check_class_indices(outputs: Tensor, targets: Tensor) -> None:
             f"loss='cross_entropy' got outputs of shape {tuple(outputs.shape)} and targets of shape "
             f"{tuple(targets.shape)}; expected outputs (B, ..., K) with targets (B, ...), or (B, K, ...) with (B, ...)"
         )
+    _check_range(outputs, targets)
+
+
+def _check_range(outputs: Tensor, targets: Tensor) -> None:
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= outputs.shape[1]:
         raise ValueError(
