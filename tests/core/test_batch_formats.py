@@ -41,6 +41,29 @@ def test_the_alignment_of_labels_is_that_of_the_models_own_loss_at_any_name(name
     assert result.loss == pytest.approx(model(input_ids=tokens, labels=tokens).loss.item(), rel=1e-5)
 
 
+class Hiding(nn.Module):
+    """A wrapper that hands on the logits of what it hides, and takes no labels."""
+
+    def __init__(self, hidden: nn.Module) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.hidden(input_ids=input_ids).logits
+
+
+@pytest.mark.parametrize(("name", "shifted"), [("LlamaForCausalLM", True), ("TinyModel", False)])
+def test_a_language_model_inside_a_wrapper_is_shifted(name: str, shifted: bool) -> None:
+    model = language_model(name)
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 64, (4, 8))
+    given = {"input_ids": tokens, "labels": tokens}
+    result = sr.decompose(Hiding(model), given, estimator="batch")
+    assert result.n_samples == 4 * (7 if shifted else 8)
+    if shifted:
+        assert result.loss == pytest.approx(model(**given).loss.item(), rel=1e-5)
+
+
 def classifier(k: int = 3) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, k)).double()

@@ -2,7 +2,8 @@
 
 Hugging Face classes shift inside their loss, and which ones do is no public property. So the model is asked: it
 returns its own loss beside its logits, and the alignment is the one whose cross entropy equals that loss. Only where
-that says nothing (no loss returned, or one with extra terms) does the class name decide.
+that says nothing (no loss returned, or one with extra terms) does the class name decide; where no loss is returned
+that of any module inside counts, for a wrapper that hands on the logits alone.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ def labels_are_shifted(model: nn.Module, returned: Any, outputs: Tensor, labels:
     """
     if labels.dtype.is_floating_point or outputs.ndim != 3 or outputs.shape[:2] != labels.shape:
         return False
-    declared = "ForCausalLM" in type(model).__name__ or "LMHeadModel" in type(model).__name__
     own_loss = returned.get("loss") if isinstance(returned, dict) else getattr(returned, "loss", None)
-    if not isinstance(own_loss, Tensor) or own_loss.numel() != 1 or labels.max() >= outputs.shape[-1]:
+    if not isinstance(own_loss, Tensor) or own_loss.numel() != 1:
+        return any(map(_is_named_causal, model.modules()))
+    declared = _is_named_causal(model)
+    if labels.max() >= outputs.shape[-1]:
         return declared
     own = float(own_loss.detach())
     scale = max(1.0, abs(own))
@@ -35,6 +38,11 @@ def labels_are_shifted(model: nn.Module, returned: Any, outputs: Tensor, labels:
     # The closer one, not the first that is close: at initialisation all logits and so both losses are nearly equal.
     closer = not declared if deviation[not declared] < deviation[declared] else declared
     return closer if deviation[closer] <= 1e-3 * scale else declared
+
+
+def _is_named_causal(module: nn.Module) -> bool:
+    name = type(module).__name__
+    return "ForCausalLM" in name or "LMHeadModel" in name
 
 
 @torch.no_grad()
