@@ -127,6 +127,114 @@ def test_exact_on_all_units_has_no_error() -> None:
             assert estimate.unit_traces.numpy() == pytest.approx(by_unit, rel=1e-12)
 
 
+# --- an independent probe for each unit ----------------------------------------------------------------------------
+
+
+def traces_by_unit(linearisation: Linearisation, theta: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    return np.array([np.diag(theta)[unit == i].sum() for i in sorted(set(unit.tolist()))])
+
+
+@pytest.mark.parametrize("kind", ["causal-lm-tied", "convolution-group-norm", "lstm"])
+def test_per_unit_is_unbiased_and_its_error_honest(kind: str) -> None:
+    with linearised(kind, 6) as (linearisation, theta, unit):
+        found = estimates("per_unit", linearisation, 3, None)
+        values = np.array([estimate.chi_net for estimate in found])
+        assert_mean(values, np.trace(theta))
+        # The variance of a probe is that of the mean of three, which the estimates claim, and have.
+        claimed = np.array([estimate.stderr**2 for estimate in found])
+        squares = (values - np.trace(theta)) ** 2
+        error = math.hypot(claimed.std(ddof=1), squares.std(ddof=1)) / math.sqrt(SEEDS)
+        assert abs(claimed.mean() - squares.mean()) < STANDARD_ERRORS * error
+        by_unit = np.array([estimate.unit_traces.numpy() for estimate in found])
+        for got, expected in zip(by_unit.T, traces_by_unit(linearisation, theta, unit), strict=True):
+            assert_mean(got, expected * linearisation.n_samples)
+
+
+def test_a_probe_for_each_unit_scatters_less_than_one_over_the_batch() -> None:
+    with linearised("causal-lm-untied", 6) as (linearisation, _, _):
+        batch, per_unit = (
+            np.std([estimate.chi_net for estimate in estimates(name, linearisation, 1, None)])
+            for name in ("batch", "per_unit")
+        )
+        # No products between units, and the readout's own share is exact.
+        assert per_unit < batch / 2
+
+
+@pytest.mark.parametrize("kind", ["causal-lm-tied", "mlp"])
+@pytest.mark.parametrize("m", [2, 4])
+def test_per_unit_on_some_units_is_unbiased_and_its_error_honest(kind: str, m: int) -> None:
+    with linearised(kind, 7) as (linearisation, theta, _):
+        found = estimates("per_unit", linearisation, 2, m)
+        values = np.array([estimate.chi_net for estimate in found])
+        assert_mean(values, np.trace(theta))
+        squares = (values - np.trace(theta)) ** 2
+        claimed = np.array([estimate.stderr**2 for estimate in found])
+        error = math.hypot(claimed.std(ddof=1), squares.std(ddof=1)) / math.sqrt(SEEDS)
+        assert abs(claimed.mean() - squares.mean()) < STANDARD_ERRORS * error
+
+
+def test_some_units_have_a_pass_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of seven: the numbers are those of the same units within the whole batch, for fewer operations."""
+    from spectral_reach.jacobian.unit_backward import UnitBackward
+
+    with linearised("causal-lm-tied", 7) as (linearisation, _, _):
+        backward = UnitBackward.of(linearisation)
+        units = torch.tensor([1, 4])
+        part = backward.over(units)
+        assert part is not None
+        assert part.linearisation.n_units == 2
+        chosen = torch.cat([(linearisation.unit_of_row == unit).nonzero().squeeze(1) for unit in units])
+        v = torch.randn(linearisation.f.shape, generator=torch.Generator().manual_seed(0)).double()
+        alone = part.squared_norms(v[chosen])
+        assert alone.numpy() == pytest.approx(backward.squared_norms(v)[units].numpy(), rel=1e-10)
+    with linearised("dropout", 7) as (linearisation, _, _):
+        assert UnitBackward.of(linearisation).over(units) is None
+
+
+def covered(results: list[sr.Decomposition], truth: float, error: str) -> None:
+    """95% intervals hold the truth as often as they say, up to the binomial spread, and a little less for the tails of
+    an error that is itself estimated."""
+    inside = np.mean([abs(result.chi_net - truth) < 1.96 * getattr(result, error) for result in results])
+    binomial = math.sqrt(0.95 * 0.05 / len(results))
+    assert 0.94 - STANDARD_ERRORS * binomial < inside < 0.95 + STANDARD_ERRORS * binomial
+
+
+def wide_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10)).double()
+    return model, torch.randn(200, 8).double(), torch.randint(10, (200,))
+
+
+def test_intervals_for_the_batch_cover_it() -> None:
+    model, x, y = wide_network()
+    batch = x[:48], y[:48]
+    truth = sr.decompose(model, batch, estimator="exact").chi_net
+    found = [sr.decompose(model, batch, estimator="per_unit", probes=4, seed=seed) for seed in range(SEEDS)]
+    covered(found, truth, "chi_net_stderr")
+
+
+def test_intervals_for_the_population_cover_it() -> None:
+    """Drawn with replacement from a finite set of examples, whose chi_net is known."""
+    model, x, y = wide_network()
+    truth = sr.decompose(model, (x, y), estimator="exact").chi_net
+    random = torch.Generator().manual_seed(0)
+    found = []
+    for seed in range(SEEDS):
+        chosen = torch.randint(len(x), (48,), generator=random)
+        found.append(sr.decompose(model, (x[chosen], y[chosen]), estimator="per_unit", seed=seed))
+    assert_mean(np.array([result.chi_net for result in found]), truth)
+    covered(found, truth, "chi_net_population_stderr")
+
+
+def test_one_probe_tells_how_much_units_differ_but_not_its_own_error() -> None:
+    result = measure(units=6, estimator="per_unit")
+    assert "one probe has no spread" in result.undefined["chi_net_stderr"]
+    assert result.chi_net_population_stderr > 0
+    # The corrected position varies over draws of units, which it knows from their spread.
+    assert result.chi_pos_unbiased_stderr > 0
+    assert set(result.undefined) == {"chi_net_stderr", "chi_pos_stderr"}
+
+
 # --- through decompose ------------------------------------------------------------------------------------------------
 
 
