@@ -53,7 +53,7 @@ class Decomposition:
         n_outputs: K, outputs per sample.
         probes: random probes behind ``chi_net``; 0 for an exact trace.
         estimator: which estimator of chi_net was used.
-        passed_over: why ``auto`` did not take a better estimator; empty where it had none to prefer.
+        passed_over: what ``auto`` found amiss with the model, so that it did not take a better estimator; else empty.
         undefined: for each NaN field, the reason.
     """
 

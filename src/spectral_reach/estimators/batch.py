@@ -25,6 +25,7 @@ class Batch:
 
     name = "batch"
     rank = 100
+    expected = False
 
     def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
         """Never: it needs nothing but backward passes."""

@@ -25,6 +25,7 @@ class Exact:
 
     name = "exact"
     rank = 0
+    expected = False  # it is a matter of cost
 
     def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
         """Too many output directions."""

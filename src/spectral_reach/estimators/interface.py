@@ -44,7 +44,7 @@ class TraceEstimate:
         unit_traces: unbiased estimates of Tr(J_i J_i^T) with independent errors, (n_units,) float64, where the
             estimator resolves all units; else None.
         estimator: the name it is registered under.
-        passed_over: why ``auto`` did not take a better estimator; empty where it had none to prefer.
+        passed_over: what ``auto`` found amiss with the model, so that it did not take a better estimator; else empty.
     """
 
     chi_net: float
@@ -61,11 +61,13 @@ class TraceEstimate:
 class TraceEstimator(Protocol):
     """One way to estimate chi_net.
 
-    ``estimator="auto"`` takes the first one, by ``rank``, that ``suits`` the linearisation.
+    ``estimator="auto"`` takes the first one, by ``rank``, that is not ``unsuited`` to the linearisation. If it lacks
+    something that this one ``expected`` of the model, the result tells.
     """
 
     name: str
     rank: int
+    expected: bool
 
     def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
         """Why ``auto`` should not take it here; empty if it applies and nothing of a higher rank would be cheaper."""
@@ -118,7 +120,8 @@ def _first_suited(linearisation: Linearisation, options: EstimatorOptions) -> Tr
         why_not = estimator.unsuited(linearisation, options)
         if not why_not:
             return replace(estimator.estimate(linearisation, options), passed_over=passed_over)
-        passed_over = f"{estimator.name}: {why_not}"
+        if estimator.expected:
+            passed_over = f"{estimator.name}: {why_not}"
     raise AssertionError("one estimator suits always")
 
 

@@ -33,6 +33,7 @@ class PerUnit:
 
     name = "per_unit"
     rank = 50
+    expected = True
 
     def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
         """Some parameter's gradients cannot be told apart by unit."""
