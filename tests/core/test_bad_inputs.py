@@ -187,6 +187,14 @@ def test_a_gradient_that_is_not_finite() -> None:
     refuses(ValueError, "the loss gradient of parameter 'layer.weight' is not finite", "square root", model=model)
 
 
+@pytest.mark.parametrize("layers", [[], [nn.Unflatten(1, (5, 1))]])
+def test_batch_statistics_of_a_single_value(layers: list[nn.Module]) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), *layers, nn.BatchNorm1d(5), nn.Flatten(), nn.Linear(5, 3))
+    said = f"one value per channel (input of shape {(1, 5, 1) if layers else (1, 5)})", "two or more", "model.eval()"
+    refuses(ValueError, *said, model=model, given=batch(1))
+    assert sr.decompose(model.eval(), batch(1)).n_units == 1  # the remedy of the message
+
+
 # --- batches ------------------------------------------------------------------------------------------------------
 
 

@@ -71,13 +71,23 @@ class RecordStatistics(_BatchNormMode):
         self.statistics: list[tuple[Tensor, Tensor]] = []
 
     def normalise(self, call: _Call) -> Tensor:
-        """The outputs of training mode with the derivatives of an affine map."""
+        """The outputs of training mode with the derivatives of an affine map.
+
+        Raises:
+            ValueError: a channel has a single value, and so no variance.
+        """
+        if call.input.numel() == call.input.shape[1]:
+            raise ValueError(
+                f"batch normalisation in training mode got one value per channel (input of shape "
+                f"{tuple(call.input.shape)}); expected two or more: measure on more units, or call model.eval() to "
+                "measure with the running statistics"
+            )
         x = call.input.detach().to(torch.promote_types(call.input.dtype, torch.float32))
         axes = [axis for axis in range(x.ndim) if axis != 1]
         variance, mean = torch.var_mean(x, axes, correction=0)
         self.statistics.append((mean, variance))
         with torch.no_grad():
-            # The call itself: its rounding, its errors for a single value a channel, its running statistics.
+            # The call itself: its rounding, its running statistics.
             exact = F.batch_norm(
                 call.input,
                 call.running_mean,
