@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,19 @@ def test_the_folder_of_another_study_is_left_alone(toy: tuple[Path, object]) -> 
     result = CliRunner().invoke(app, [*TOY, "--set", "seed=1", "--out", str(toy[0])])
     assert result.exit_code == ExitCode.FOLDER
     assert "training.seed is 0 there, 1 here" in result.stderr
+
+
+@pytest.mark.parametrize("table", ["losses.parquet", "measurements.parquet"])
+def test_a_finished_run_that_has_lost_a_table_is_told(toy: tuple[Path, object], tmp_path: Path, table: str) -> None:
+    study = tmp_path / "damaged"
+    shutil.copytree(toy[0], study)
+    run_folder = study / "runs" / "pixels-004k"
+    (run_folder / table).unlink()
+    for arguments in (["figure", "fig1", "--study", str(study)], [*TOY, "--out", str(study)]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == ExitCode.FOLDER, result.output
+        assert f"{run_folder / table} is missing or empty, though its run is finished; expected" in result.stderr
+        assert f"restore it from a copy, or delete the folder {run_folder} and repeat the study" in result.stderr
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:

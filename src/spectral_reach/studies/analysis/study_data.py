@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.records.table import Table
 from spectral_reach.studies.analysis.estimate import FloatArray
@@ -115,6 +115,7 @@ def read_study(folder: Path | str) -> StudyData:
     Raises:
         ForeignFolderError: the folder has no readable study.json of this format and version, or one of its
             run folders is not a run of this library.
+        RecordError: a table is damaged, or a finished run has lost one.
     """
     path = Path(folder)
     header = _read_header(path)
@@ -167,6 +168,7 @@ def _has_not_begun(run: Path) -> bool:
 
 def _read_run(path: Path, name: str) -> RunData:
     folder = RunFolder.open(path)
+    _refuse_lost_rows(folder)
     config = folder.config
     training = _entry(path, config, "training", dict)
     facts = _entry(path, config, "facts", dict)
@@ -182,6 +184,17 @@ def _read_run(path: Path, name: str) -> RunData:
         measurements=_columns(Measurements, folder.measurements),
         losses=_columns(Losses, folder.losses),
     )
+
+
+def _refuse_lost_rows(folder: RunFolder) -> None:
+    """A finished run has rows in both tables: without them a figure would show it as one that has measured nothing."""
+    for table in (folder.measurements, folder.losses):
+        if folder.is_finished and len(table) == 0:
+            raise RecordError(
+                f"{table.path} is missing or empty, though its run is finished; expected the rows of the run. It has "
+                f"been lost: restore it from a copy, or delete the folder {folder.path} and repeat the study to make "
+                "the run again."
+            )
 
 
 def _entry(path: Path, record: Mapping[str, Any], key: str, kind: type[T]) -> T:

@@ -54,6 +54,7 @@ def summarise(study: StudyData | Path | str, *, seed: int = 0) -> Summary:
 
     Raises:
         ForeignFolderError: the folder is not a study of this library, or cannot be read.
+        RecordError: a table is damaged, or a finished run has lost one.
     """
     data = study if isinstance(study, StudyData) else read_study(study)
     return Summary(
