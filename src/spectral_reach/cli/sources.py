@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectral_reach.records.errors import TensorFileError
 from spectral_reach.records.run_folder import FORMAT, RunFolder
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class Source:
             ValueError: the folder holds no such model, damaged weights, or not all of them in the right shape.
         """
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
@@ -64,7 +64,7 @@ class Source:
                 f"{self.weights} cannot be loaded as a causal language model: {reason} Expected a Hugging Face folder "
                 "with config.json and its weights as safetensors."
             ) from error
-        except SafetensorError as error:
+        except TensorFileError as error:
             raise ValueError(
                 f"The weights in {self.weights} cannot be read: {error}. Expected whole safetensors files: these are "
                 "cut or damaged, restore them from a copy."

@@ -15,6 +15,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+TensorFileError = SafetensorError
+"""What reading a cut or damaged safetensors file raises, for rooms that know files only through this one."""
+
+
 class RecordError(Exception):
     """A file or folder of a run cannot be read or written; the message names it, the reason and the remedy."""
 
