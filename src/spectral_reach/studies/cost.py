@@ -64,15 +64,20 @@ def _units(run: RunConfig) -> int:
     return sum(measurement.units_at(step, steps) for step in measurement.measured_steps(steps))
 
 
+def _measurements(run: RunConfig) -> int:
+    return len(run.measurement.measured_steps(run.training.steps))
+
+
 def _measurement_flops(run: RunConfig) -> int:
-    # A pass over all units for the loss gradient, one of each unit alone, and the backward two thirds of one a probe.
-    return _units(run) * run.model.context * run.model.parameters * (6 + 6 + 4 * run.measurement.probes)
+    # A pass over all units for the gradients of each, and one for each probe over those that are probed.
+    probed = run.measurement.units_of_trace * run.measurement.probes * _measurements(run)
+    return 6 * (_units(run) + probed) * run.model.context * run.model.parameters
 
 
 def _seconds(run: RunConfig) -> float:
     steps, measured = run.training.steps, _units(run)
     flops = run.spent(steps)["flops"] + _measurement_flops(run)
-    passes = steps * 3 + measured
+    passes = steps * 3 + 12 * _measurements(run)
     tokens = run.spent(steps)["tokens"] + 3 * measured * run.model.context
     return _SECONDS_TO_START + flops / _FLOPS_PER_SECOND + passes * _SECONDS_A_PASS + tokens * _SECONDS_A_TOKEN
 

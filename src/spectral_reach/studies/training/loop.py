@@ -72,6 +72,7 @@ def train(
             out=folder,
             estimator=config.measurement.estimator,
             probes=config.measurement.probes,
+            units=config.measurement.units_of_trace,
             seed=settings.seed,
         ) as tracker:
 
