@@ -160,6 +160,17 @@ def test_a_batch_against_itself_is_no_independent_draw() -> None:
     }
 
 
+def test_a_batch_against_itself_in_another_order_is_none_either() -> None:
+    x, y = batch(4)
+    order = torch.tensor([2, 0, 3, 1])
+    result = sr.decompose(network(), (x, y), against=(x[order], y[order]), loss="mse", estimator="exact")
+    assert "is the same batch" in reasons(result)["delta_loss_unbiased"]
+    # One unit twice in place of another is another draw.
+    other = torch.tensor([2, 0, 3, 3])
+    result = sr.decompose(network(), (x, y), against=(x[other], y[other]), loss="mse", estimator="exact")
+    assert "delta_loss_unbiased" not in reasons(result)
+
+
 def test_two_batches_with_equal_outputs_and_labels_are_still_two_batches() -> None:
     """A readout that starts at zero says the same of every input."""
     model = network()

@@ -49,7 +49,8 @@ def decompose(
             passed by keyword with ``labels``, where causal language models are shifted as Hugging Face does.
         loss: ``"cross_entropy"``, ``"mse"`` (half the squared error, summed over outputs) or a callable
             ``(outputs, targets) -> scalar``, a mean over samples; a callable gets the labelled rows only.
-        against: a second batch B, an independent draw: ``batch`` makes the step and B feels it.
+        against: a second batch B, an independent draw: ``batch`` makes the step and B feels it. A unit that is in both,
+            other than by chance, makes the noise-corrected values too large.
         estimator: of chi_net: ``"exact"`` (every output direction), ``"per_unit"`` (an independent random probe for
             each unit, in one backward pass), ``"batch"`` (random probes over the whole batch) or ``"auto"``: exact
             where there are at most 1,024 output directions, else per unit, or batch where units cannot be told apart.
@@ -153,7 +154,7 @@ def _two_batches(
     chi_losses = _chi_losses(a), _chi_losses(b)
     gradient_a, gradient_b = loss_gradient(a), loss_gradient(b)
     noise, noise_undefined = None, "needs two units or more in each batch"
-    if a.has_batch_of(b):
+    if a.has_units_of(b):
         noise_undefined = "against is the same batch; noise is only removed between independent draws"
     elif a.n_units > 1 and b.n_units > 1:
         seed = options[0].seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,11 +74,9 @@ class Batch:
 
         Tensors without the batch axis (shared position ids) go along whole.
         """
-        n_units = self.n_units
 
         def take(value: Any) -> Any:
-            batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n_units
-            return value.index_select(0, units.to(value.device)) if batched else value
+            return value.index_select(0, units.to(value.device)) if self._is_by_unit(value) else value
 
         return Batch(
             args=pytree.tree_map(take, self.args),
@@ -86,11 +85,32 @@ class Batch:
             is_mapping=self.is_mapping,
         )
 
-    def equals(self, other: Batch) -> bool:
-        """The same inputs and targets, value by value. Inputs that are no tensors or plain values must be identical."""
+    def has_units_of(self, other: Batch) -> bool:
+        """The same units, in whatever order, value by value. Inputs that are no tensors must be equal or identical."""
+        if self.n_units != other.n_units:
+            return False
         mine, layout = pytree.tree_flatten((self.args, dict(self.kwargs), self.targets))
         others, other_layout = pytree.tree_flatten((other.args, dict(other.kwargs), other.targets))
-        return layout == other_layout and all(_same(a, b) for a, b in zip(mine, others, strict=True))
+        if layout != other_layout:
+            return False
+        units, other_units = (self._tensors_by_unit(leaves) for leaves in (mine, others))
+        rest, other_rest = (self._shared(leaves) for leaves in (mine, others))
+        alike = len(rest) == len(other_rest) and all(map(_same, rest, other_rest))
+        return alike and Counter(units) == Counter(other_units)
+
+    def _is_by_unit(self, leaf: Any) -> bool:
+        return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == self.n_units
+
+    def _shared(self, leaves: list[Any]) -> list[Any]:
+        return [leaf for leaf in leaves if not self._is_by_unit(leaf)]
+
+    def _tensors_by_unit(self, leaves: list[Any]) -> list[bytes]:
+        """The values of each unit, as something to count."""
+        by_unit = [leaf.detach().cpu().contiguous() for leaf in leaves if self._is_by_unit(leaf)]
+        return [
+            b"".join(str(t.dtype).encode() + t[unit].flatten().view(torch.uint8).numpy().tobytes() for t in by_unit)
+            for unit in range(self.n_units)
+        ]
 
     def outputs_of(self, model: nn.Module) -> Any:
         """Whatever the model returns for this batch.

@@ -78,9 +78,9 @@ class Linearisation:
         """Whether some batch normalisation took its statistics from this batch."""
         return bool(self._batch_norm.statistics)
 
-    def has_batch_of(self, other: Linearisation) -> bool:
+    def has_units_of(self, other: Linearisation) -> bool:
         """Whether both are of the same inputs and targets. Equal outputs do not tell: a readout may start at zero."""
-        return self._batch.equals(other._batch)
+        return self._batch.has_units_of(other._batch)
 
     @property
     def n_units_in_batch(self) -> int:
