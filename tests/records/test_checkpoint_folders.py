@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_model
 
 from spectral_reach.records import checkpoints as module
 from spectral_reach.records.checkpoints import Checkpoints
@@ -162,16 +163,23 @@ def test_everything_is_flushed_before_it_has_its_name(
     assert flushed == ["model.bin", "state.json", "state.safetensors"]
 
 
-@pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json", "model.safetensors"])
 def test_a_damaged_checkpoint_is_told(checkpoints: Checkpoints, file: str) -> None:
-    path = checkpoints.save(1, {"x": torch.zeros(100)}, {"a": 1})
+    model = torch.nn.Linear(5, 20)
+    path = checkpoints.save(
+        1, {"x": torch.zeros(100)}, {"a": 1}, lambda folder: save_model(model, folder / "model.safetensors")
+    )
     content = (path / file).read_bytes()
     for damaged in (content[: len(content) // 2], b""):
         (path / file).write_bytes(damaged)
         latest = checkpoints.latest()
         assert latest is not None
         with pytest.raises(RecordError, match=rf"{file} cannot be read: .*delete the folder .*step-000001"):
-            latest.tensors() if file == "state.safetensors" else latest.metadata()
+            {
+                "state.safetensors": latest.tensors,
+                "state.json": latest.metadata,
+                "model.safetensors": lambda latest=latest: latest.load_weights(model),
+            }[file]()
     shutil.rmtree(path)
     assert checkpoints.latest() is None
 

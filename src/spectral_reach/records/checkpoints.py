@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file, load_model, save_file
+from torch import Tensor, nn
 
 from spectral_reach.records.atomic import (
     fsync,
@@ -27,6 +27,7 @@ from spectral_reach.records.errors import RecordError, write_errors_told
 
 _TENSORS = "state.safetensors"
 _METADATA = "state.json"
+_WEIGHTS = "model.safetensors"
 # The second form is a checkpoint that a newer one of the same step is about to replace.
 _NAME = re.compile(r"(?:step-(\d+)|\.replaced-step-(\d+))")
 
@@ -52,6 +53,18 @@ class Checkpoint:
         file = self.path / _TENSORS
         try:
             return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise _damaged(file, error) from error
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Put the weights that ``write_extra`` saved in Hugging Face form into the model.
+
+        Raises:
+            RecordError: the file cannot be read.
+        """
+        file = self.path / _WEIGHTS
+        try:
+            load_model(model, file)
         except (OSError, SafetensorError) as error:
             raise _damaged(file, error) from error
 

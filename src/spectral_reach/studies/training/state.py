@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_model
 
 from spectral_reach.records.checkpoints import Checkpoints
 from spectral_reach.studies.training.optimiser import optimiser_tensors, restore_optimiser
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _GENERATOR = "generator/torch"
-_WEIGHTS = "model.safetensors"
 
 
 def save_state(checkpoints: Checkpoints, step: int, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> None:
@@ -29,7 +27,7 @@ def restore_state(checkpoints: Checkpoints, model: PreTrainedModel, optimiser: t
     checkpoint = checkpoints.latest()
     if checkpoint is None:
         return 0
-    load_model(model, checkpoint.path / _WEIGHTS)
+    checkpoint.load_weights(model)
     tensors = checkpoint.tensors()
     restore_optimiser(model, optimiser, tensors)
     torch.set_rng_state(tensors[_GENERATOR])
