@@ -214,8 +214,13 @@ def test_a_batch_of_another_kind(given: Any, said: str) -> None:
 
 
 def test_the_second_batch_is_named_in_its_errors() -> None:
-    refuses(TypeError, "against is a Tensor; expected (inputs, targets)", against=torch.randn(6, 4))
-    refuses(ValueError, "against is empty", against=(torch.randn(0, 4), torch.zeros(0, dtype=torch.long)))
+    refuses(TypeError, "against: the batch is a Tensor; expected (inputs, targets)", against=torch.randn(6, 4))
+    refuses(ValueError, "against: the batch is empty", against=(torch.randn(0, 4), torch.zeros(0, dtype=torch.long)))
+    x, y = torch.randn(4, 4), torch.randint(0, 3, (4,))
+    refuses(ValueError, "against: no row", against=(x, torch.full((4,), -100)))
+    refuses(ValueError, "against: targets range from 0 to 7", against=(x, torch.tensor([0, 1, 2, 7])))
+    refuses(ValueError, "against: the model's outputs are not finite", against=(x * float("nan"), y))
+    refuses(ValueError, "against: units=5, but the batch holds 4 labelled units", against=(x, y), units=5)
 
 
 def test_a_mapping_without_labels() -> None:
@@ -225,13 +230,14 @@ def test_a_mapping_without_labels() -> None:
 
 @pytest.mark.parametrize("targets", [[0, 1, 2], np.zeros(6), None])
 def test_targets_that_are_no_tensor(targets: Any) -> None:
-    said = f"targets of batch are a {type(targets).__name__}; expected a torch.Tensor"
+    said = f"targets of the batch are a {type(targets).__name__}; expected a torch.Tensor"
     refuses(TypeError, said, given=(batch()[0], targets))
     refuses(TypeError, said, given={"input": batch()[0], "labels": targets})
 
 
 def test_targets_without_units() -> None:
-    refuses(ValueError, "targets of batch are a scalar", "leading axis over units", given=(batch()[0], torch.tensor(1)))
+    given = batch()[0], torch.tensor(1)
+    refuses(ValueError, "targets of the batch are a scalar", "leading axis over units", given=given)
     empty = torch.randn(0, 4), torch.zeros(0, dtype=torch.long)
     refuses(ValueError, "batch is empty", "shape (0,)", "expected a unit or more", given=empty)
 
@@ -239,7 +245,8 @@ def test_targets_without_units() -> None:
 @pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
 def test_targets_of_another_type(dtype: torch.dtype) -> None:
     x, y = batch()
-    refuses(TypeError, f"targets of batch have dtype {dtype}", "class indices or real numbers", given=(x, y.to(dtype)))
+    given = x, y.to(dtype)
+    refuses(TypeError, f"targets of the batch have dtype {dtype}", "class indices or real numbers", given=given)
 
 
 def test_no_labelled_rows() -> None:
@@ -416,3 +423,16 @@ def test_a_selection_of_nothing_trainable(selection: Any) -> None:
 @pytest.mark.parametrize(("selection", "said"), [(3, "parameters is a int"), ([3], "parameters holds a int")])
 def test_selections_of_another_kind(selection: Any, said: str) -> None:
     refuses(TypeError, said, "names, modules", parameters=selection)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "batch"])
+def test_a_jacobian_that_overflows_is_no_position_of_zero(estimator: str) -> None:
+    """In half precision: the loss gradient is small enough, an output's gradient is not."""
+    model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(5, 3, bias=False)).half()
+    nn.init.constant_(model[0].weight, 0.0)
+    nn.init.constant_(model[1].weight, 20.0)
+    given = torch.full((2, 4), 3e4).half(), torch.full((2, 3), 1e-3).half()
+    with pytest.raises(ValueError, match="chi_net is (inf|nan): the Jacobian of the outputs is not finite"):
+        sr.decompose(model, given, loss="mse", estimator=estimator, probes=2)
+    # By unit only the factors of the gradients are in half precision, and they fit.
+    assert 0 < sr.decompose(model, given, loss="mse", estimator="per_unit").chi_pos < 1

@@ -2,7 +2,6 @@
 that holds."""
 
 from collections.abc import Callable
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +14,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import spectral_reach as sr
+from spectral_reach.decomposition import one_batch
 from spectral_reach.jacobian import unit_gradients
 from spectral_reach.jacobian.unit_backward import UnitBackward
 
-# The name of the function hides the module of the same name.
-decompose_module = import_module("spectral_reach.decomposition.decompose")
 RULES, OWN, WHOLE = "layer rules", "own passes", "whole graph"
 
 
@@ -80,7 +78,7 @@ def test_both_routes_give_the_same_numbers(
             for against in (None, other)
         ]
 
-    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
+    monkeypatch.setattr(one_batch.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
     own = results()
     assert route() == OWN
     monkeypatch.setattr(unit_gradients, "_by_own_passes", lambda *_: None)
@@ -192,7 +190,7 @@ def test_a_coupling_that_the_batch_gradient_does_not_show_is_right(
     measured(subject(Mean(), centred), n=6, signs_of=None)
     assert route() == RULES
     # The same by passes of each unit alone would be wrong, and is not taken for right.
-    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
+    monkeypatch.setattr(one_batch.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
     measured(subject(Mean(), centred), n=6)
     assert route() == WHOLE
 
@@ -270,7 +268,7 @@ def test_activation_checkpointing_changes_no_number(
     body: Callable[[], nn.Module], estimator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Layer rules do not work within it: everything by passes of each unit alone, with random signs for pairs of units.
-    monkeypatch.setattr(decompose_module.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
+    monkeypatch.setattr(one_batch.UnitBackward, "of", lambda _: SimpleNamespace(reason="not today"))
 
     def result(kind: type[Checkpointed]) -> sr.Decomposition:
         torch.manual_seed(0)

@@ -13,7 +13,12 @@ from typing import Any
 class RawDecomposition:
     """The components before normalisation: they grow or shrink with the number of samples N.
 
-    ``chi_loss = ||u||^2``, ``chi_net = Tr(J J^T)``; ``chi_pos`` and ``delta_loss`` are the same in both conventions.
+    Attributes:
+        chi_loss: ||u||^2, with u the gradient of the mean loss at the outputs.
+        chi_net: Tr(J J^T), over all N K outputs.
+        chi_net_stderr: its standard error, as in ``Decomposition``.
+        chi_pos: the same in both conventions.
+        delta_loss: the same in both conventions.
     """
 
     chi_loss: float
@@ -34,10 +39,11 @@ class Decomposition:
     ``undefined`` says why. Source: arXiv 2605.31244; noise correction: a U-statistic over units (docs/theory.md).
 
     Attributes:
-        loss: mean loss per sample; of the batch that feels the step when there are two.
+        loss: mean loss per sample, for cross entropy in nats; of the batch that feels the step when there are two.
         chi_loss: mean squared per-sample loss gradient, N ||u||^2.
         chi_net: mean kernel diagonal per sample, summed over the K outputs, Tr(Theta) / N.
-        chi_pos: spectral position, the mean normalised kernel eigenvalue under the loss gradient, of this batch.
+        chi_pos: spectral position, the mean normalised kernel eigenvalue under the loss gradient, of this batch; in
+            [0, 1] up to rounding with an exact ``chi_net``, while an estimate of that may take it out.
         delta_loss: ||dL/dtheta||^2 of this batch: the loss falls by eta * delta_loss in a gradient step of size eta.
         chi_net_stderr: standard error of ``chi_net`` for this batch, over probes; 0 where the trace is exact.
         chi_net_population_stderr: its standard error over draws of the batch too, from the spread over units.
@@ -46,7 +52,8 @@ class Decomposition:
         delta_loss_unbiased_stderr: its standard error over draws of the batch.
         chi_pos_unbiased: ``delta_loss_unbiased / (chi_loss * chi_net)``: the position to compare across batch sizes.
         chi_pos_unbiased_stderr: its standard error over draws of the batch (and over probes).
-        gradient_noise_scale: tr(Sigma) / ||G||^2 in units (McCandlish et al. 2018).
+        gradient_noise_scale: tr(Sigma) / ||G||^2, a number of units (McCandlish et al. 2018): in a batch of so many
+            the noise of the gradient is as large as the gradient.
         n_samples: N, rows that carry a label, in the batch (in batch A of two).
         n_samples_against: N of batch B; None with one batch.
         n_units: independent examples (sequences, images) that hold at least one sample (in batch A of two).

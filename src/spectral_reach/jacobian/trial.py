@@ -29,6 +29,9 @@ _PROBED = 1
 """Which of the few units the check starts its gradient at: the second, for a first one could hide a wrong order."""
 
 
+_LEAST_TOLERANCE = 1e-4
+"""A wrong rule is far off. Parts of a float64 model may compute in float32, as the norms of transformers do."""
+
 _HOOKS = "the model saves activations through hooks, as activation checkpointing does, and rules cannot read them"
 
 
@@ -181,7 +184,7 @@ def _order_in_neighbour(
 def _disagreements(small: Linearisation, uses: Uses, found: _Found) -> dict[str, str]:
     """Parameters whose rules give another squared norm than an ordinary backward pass, or refuse, with the reason."""
     scale = sum(found.squared_norms.values())
-    tolerance = tolerance_of(small)
+    tolerance = max(tolerance_of(small), _LEAST_TOLERANCE)
     where = int(small.unit_in_batch[_PROBED])
     wrong: dict[str, str] = {}
     for name, its_uses in uses.known.items():

@@ -32,7 +32,7 @@ class Batch:
     is_mapping: bool
 
     @classmethod
-    def parse(cls, batch: Any, model: nn.Module, name: str = "batch") -> Batch:
+    def parse(cls, batch: Any, model: nn.Module) -> Batch:
         """Read ``(inputs, targets)`` or a mapping with ``labels``.
 
         Raises:
@@ -44,23 +44,23 @@ class Batch:
         if isinstance(batch, Mapping):
             if "labels" not in batch:
                 raise ValueError(
-                    f"{name} is a mapping with keys {sorted(map(str, batch))}; expected a key 'labels': add it "
+                    f"the batch is a mapping with keys {sorted(map(str, batch))}; expected a key 'labels': add it "
                     "(for a causal language model, labels = input_ids with -100 where there is no label)"
                 )
             targets = batch["labels"]
             kwargs = dict(batch)
             if not _accepts_labels(model):
                 del kwargs["labels"]
-            parsed = cls(args=(), kwargs=kwargs, targets=_checked_targets(targets, name), is_mapping=True)
+            parsed = cls(args=(), kwargs=kwargs, targets=_checked_targets(targets), is_mapping=True)
         elif isinstance(batch, (tuple, list)) and len(batch) == 2:
             inputs, targets = batch
-            parsed = cls(args=(inputs,), kwargs={}, targets=_checked_targets(targets, name), is_mapping=False)
+            parsed = cls(args=(inputs,), kwargs={}, targets=_checked_targets(targets), is_mapping=False)
         else:
             got = f"{type(batch).__name__}" + (f" of length {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-            raise TypeError(f"{name} is a {got}; expected (inputs, targets) or a mapping with 'labels'")
+            raise TypeError(f"the batch is a {got}; expected (inputs, targets) or a mapping with 'labels'")
         if parsed.n_units == 0:
             raise ValueError(
-                f"{name} is empty (its targets have shape {tuple(targets.shape)}); expected a unit or more"
+                f"the batch is empty (its targets have shape {tuple(targets.shape)}); expected a unit or more"
             )
         return parsed
 
@@ -165,13 +165,13 @@ def _same(a: object, b: object) -> bool:
     return a is b or (isinstance(a, (bool, int, float, str)) and type(a) is type(b) and a == b)
 
 
-def _checked_targets(targets: Any, name: str) -> Tensor:
+def _checked_targets(targets: Any) -> Tensor:
     if not isinstance(targets, Tensor):
-        raise TypeError(f"the targets of {name} are a {type(targets).__name__}; expected a torch.Tensor")
+        raise TypeError(f"the targets of the batch are a {type(targets).__name__}; expected a torch.Tensor")
     if targets.ndim == 0:
-        raise ValueError(f"the targets of {name} are a scalar; expected a leading axis over units, shape (B, ...)")
+        raise ValueError("the targets of the batch are a scalar; expected a leading axis over units, shape (B, ...)")
     if targets.dtype == torch.bool or targets.dtype.is_complex:
-        raise TypeError(f"the targets of {name} have dtype {targets.dtype}; expected class indices or real numbers")
+        raise TypeError(f"the targets of the batch have dtype {targets.dtype}; expected class indices or real numbers")
     return targets
 
 

@@ -125,13 +125,12 @@ def linearise(
     parameters: Mapping[str, nn.Parameter],
     *,
     seed: int,
-    name: str = "batch",
 ) -> Linearisation:
     """One forward pass. To be called inside ``isolation.leaving_no_trace``.
 
-    ``seed`` starts the generators, so that equal batches meet equal dropout masks; ``name`` is used in errors.
+    ``seed`` starts the generators, so that equal batches meet equal dropout masks.
     """
-    parsed = Batch.parse(batch, model, name)
+    parsed = Batch.parse(batch, model)
     seed_generators(seed)
     with from_present_state(model), RecordStatistics() as batch_norm:
         before = generator_states(model)
