@@ -2,6 +2,7 @@
 
 import math
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from small_runs import contents, digits, folder_of, small_run
 from spectral_reach.records.errors import RunFolderBusyError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.data.batches import heldout_batches, training_batch
-from spectral_reach.studies.training.evaluation import heldout_loss, token_loss
+from spectral_reach.studies.training.evaluation import heldout_loss, logits_and_loss
 from spectral_reach.studies.training.interruption import stop_requests
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.optimiser import adamw
@@ -161,13 +162,17 @@ def test_a_finished_measurement_is_not_taken_again(tmp_path: Path, monkeypatch: 
     from spectral_reach.tracking import tracker
 
     taken = []
-    decompose = tracker.decompose
 
-    def counting(*args: object, **options: object) -> object:
-        taken.append(args)
-        return decompose(*args, **options)  # type: ignore[arg-type]
+    def counted(measure: Callable[..., object]) -> Callable[..., object]:
+        def counting(*args: object, **options: object) -> object:
+            taken.append(args)
+            return measure(*args, **options)
 
-    monkeypatch.setattr(tracker, "decompose", counting)
+        return counting
+
+    # In a step's own passes, and in passes of its own.
+    monkeypatch.setattr(tracker, "decompose", counted(tracker.decompose))
+    monkeypatch.setattr(tracker, "decompose_in_step", counted(tracker.decompose_in_step))
     config = small_run(checkpoint_every=100)
     folder = folder_of(config, tmp_path / "run")
 
@@ -249,7 +254,7 @@ def test_evaluation_touches_neither_generator_nor_mode_nor_gradients() -> None:
 
     model = WithDropout()
     batches = heldout_batches(digits(), sequences=10, batch_size=4)
-    token_loss(model, batches[0]).backward()
+    logits_and_loss(model, batches[0])[1].backward()
     gradient = model.embedding.weight.grad
     assert gradient is not None
     gradient = gradient.clone()

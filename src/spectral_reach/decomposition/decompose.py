@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import torch
 from torch import nn
 
+from spectral_reach.decomposition.in_step import in_step
 from spectral_reach.decomposition.one_batch import one_batch
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import two_batches
 from spectral_reach.estimators import EstimatorOptions, check_name
 from spectral_reach.measured.isolation import leaving_no_trace, unwrapped
-from spectral_reach.measured.linearisation import linearise
-from spectral_reach.measured.losses import Loss, resolve_loss
+from spectral_reach.measured.linearisation import Linearisation, linearise
+from spectral_reach.measured.losses import Loss, LossFunction, resolve_loss
 from spectral_reach.measured.naming import about
 from spectral_reach.measured.parameters import Selection, select_parameters
 
@@ -72,6 +75,73 @@ def decompose(
         >>> 0 <= result.chi_pos <= 1
         True
     """
+    prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
+    with leaving_no_trace(prepared.model):
+        first = prepared.linearise(batch)
+        if against is None:
+            return one_batch(first, estimator, prepared.options)
+        with about("against"):
+            second = prepared.linearise(against)
+        return two_batches(first, second, estimator, prepared.options)
+
+
+def decompose_in_step(
+    model: nn.Module,
+    batch: Any,
+    outputs: Any,
+    step_loss: Any,
+    finished: Callable[[Decomposition], None],
+    *,
+    loss: Loss = "cross_entropy",
+    estimator: str = "auto",
+    probes: int = 1,
+    units: int | None = None,
+    parameters: Selection = None,
+    seed: int = 0,
+    memory_budget: int = 2**28,
+) -> bool:
+    """``decompose`` between the forward and the backward pass of a training step, which it shares.
+
+    Args:
+        model, batch, loss, estimator, probes, units, parameters, seed, memory_budget: as in ``decompose``.
+        outputs: what the model has returned for the batch.
+        step_loss: the scalar whose ``backward()`` the step is about to call.
+        finished: called with the result at the end of that backward pass.
+
+    Returns:
+        Whether the step can be shared; False where it needs passes of its own, and nothing has been done.
+
+    Raises:
+        ValueError, TypeError: as in ``decompose``, or ``step_loss`` is not a loss of these outputs alone.
+    """
+    prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
+    with leaving_no_trace(prepared.model):
+        return in_step(prepared.linearise(batch, outputs), step_loss, estimator, prepared.options, finished)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """A caller's arguments, checked."""
+
+    model: nn.Module
+    loss: LossFunction
+    parameters: Mapping[str, nn.Parameter]
+    options: EstimatorOptions
+
+    def linearise(self, batch: Any, returned: Any = None) -> Linearisation:
+        return linearise(self.model, batch, self.loss, self.parameters, seed=self.options.seed, returned=returned)
+
+
+def _prepare(
+    model: nn.Module,
+    loss: Loss,
+    estimator: str,
+    probes: int,
+    units: int | None,
+    parameters: Selection,
+    seed: int,
+    memory_budget: int,
+) -> _Prepared:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
@@ -85,14 +155,7 @@ def decompose(
     check_name(estimator)
     loss_function = resolve_loss(loss)
     model = unwrapped(model)
-    theta = select_parameters(model, parameters)
-    with leaving_no_trace(model):
-        first = linearise(model, batch, loss_function, theta, seed=options.seed)
-        if against is None:
-            return one_batch(first, estimator, options)
-        with about("against"):
-            second = linearise(model, against, loss_function, theta, seed=options.seed)
-        return two_batches(first, second, estimator, options)
+    return _Prepared(model=model, loss=loss_function, parameters=select_parameters(model, parameters), options=options)
 
 
 def _integer(name: str, value: object) -> int:

@@ -22,6 +22,49 @@ Take = Callable[[str, Sequence[Form]], None]
 """Called once a parameter with its name and the forms whose sum its gradients by unit are."""
 
 
+class Collector:
+    """Gathers gradients of operations and hands out each parameter when the last of its uses has its own."""
+
+    def __init__(self, known: Mapping[str, Sequence[ParameterUse]], take: Take) -> None:
+        self._take = take
+        self._by_node: dict[Node, list[ParameterUse]] = {}
+        for each in (each for found in known.values() for each in found):
+            self._by_node.setdefault(each.use.node, []).append(each)
+        self._waiting = {name: len(found) for name, found in known.items()}
+        self._forms: dict[str, list[Form]] = {}
+        self._missing = set(self._by_node)
+
+    @property
+    def nodes(self) -> set[Node]:
+        """The operations whose gradients are wanted."""
+        return set(self._by_node)
+
+    @property
+    def missing(self) -> list[str]:
+        """Parameters of which some use has not had its gradient yet."""
+        return [name for name, count in self._waiting.items() if count > 0]
+
+    @torch.no_grad()
+    def arrived(self, node: Node, d: Tensor | None) -> None:
+        """The gradient of an operation's output; None if there is none."""
+        if node not in self._missing:
+            return
+        self._missing.remove(node)
+        for each in self._by_node[node]:
+            if d is not None:
+                with plain_arithmetic(d):
+                    self._forms.setdefault(each.name, []).append(each.form(d.detach()))
+            self._waiting[each.name] -= 1
+            if self._waiting[each.name] == 0 and each.name in self._forms:
+                with torch.autocast(each.parameter.device.type, enabled=False):
+                    self._take(each.name, self._forms.pop(each.name))
+
+    def none_for_the_rest(self) -> None:
+        """Operations that the pass did not reach have no gradient, but their parameters may have others."""
+        for node in list(self._missing):
+            self.arrived(node, None)
+
+
 def backward_by_unit(
     graph: Graph,
     root: Tensor | GradientEdge,
@@ -30,33 +73,13 @@ def backward_by_unit(
     take: Take,
 ) -> None:
     """One pass from ``root``: ``take`` gets each parameter when the last of its uses has its gradient."""
-    by_node: dict[Node, list[ParameterUse]] = {}
-    for found in known.values():
-        for each in found:
-            by_node.setdefault(each.use.node, []).append(each)
-    waiting = {name: len(found) for name, found in known.items()}
-    collected: dict[str, list[Form]] = {}
-
-    def arrived(node: Node, d: Tensor | None) -> None:
-        for each in by_node[node]:
-            if d is not None:
-                collected.setdefault(each.name, []).append(each.form(d.detach()))
-            waiting[each.name] -= 1
-            if waiting[each.name] == 0 and each.name in collected:
-                take(each.name, collected.pop(each.name))
-
-    def hook(node: Node, gradients: Sequence[Tensor | None]) -> None:
-        seen.add(node)
-        with plain_arithmetic(cotangent):
-            arrived(node, gradients[0])
-
-    bottom = graph.bottommost(set(by_node))
+    collector = Collector(known, take)
+    bottom = graph.bottommost(collector.nodes)
     if not bottom:
         return
     edge_of_root = root if isinstance(root, GradientEdge) else torch.autograd.graph.get_gradient_edge(root)
     cotangent = cotangent.to(edge_of_root.node._input_metadata[edge_of_root.output_nr].dtype)
-    seen: set[Node] = set(bottom)
-    handles = [node.register_prehook(partial(hook, node)) for node in by_node if node not in seen]
+    handles = [node.register_prehook(partial(_hook, collector, node)) for node in collector.nodes.difference(bottom)]
     try:
         gradients = torch.autograd.grad(
             root,
@@ -68,13 +91,13 @@ def backward_by_unit(
     finally:
         for handle in handles:
             handle.remove()
-    with torch.no_grad(), plain_arithmetic(cotangent):
-        for node, gradient in zip(bottom, gradients, strict=True):
-            arrived(node, gradient)
-        # Operations that the root does not depend on have no gradient, but their parameters may have others.
-        for node in by_node:
-            if node not in seen:
-                arrived(node, None)
+    for node, gradient in zip(bottom, gradients, strict=True):
+        collector.arrived(node, gradient)
+    collector.none_for_the_rest()
+
+
+def _hook(collector: Collector, node: Node, gradients: Sequence[Tensor | None]) -> None:
+    collector.arrived(node, gradients[0])
 
 
 def plain_arithmetic(tensor: Tensor) -> torch.autocast:

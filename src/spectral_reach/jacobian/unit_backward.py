@@ -21,6 +21,7 @@ from spectral_reach.jacobian.backward_pass import Take, backward_by_unit
 from spectral_reach.jacobian.forms import Dense, Form
 from spectral_reach.jacobian.graph import Graph
 from spectral_reach.jacobian.layout import NotByUnitError
+from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.uses import Uses, find_uses, same_operations, with_layouts
 from spectral_reach.jacobian.vjp import not_finite, vjp
@@ -117,19 +118,11 @@ class UnitBackward:
         Raises:
             ValueError: they are not finite.
         """
-        n_units, labelled = self.linearisation.n_units_in_batch, self.linearisation.unit_in_batch.cpu()
-        products = torch.zeros(n_units, n_units, dtype=torch.float64)
-
-        def take(name: str, found: Sequence[Form]) -> None:
-            for block in forms.blocks(forms.total(found)):
-                gradients = block.flatten(1)
-                product = (gradients @ gradients.mT).to(torch.float64).cpu()
-                if not bool(product.isfinite().all()):
-                    raise ValueError(not_finite(name))
-                products.add_(product)
-
-        self._run(cotangent, take, None, None)
-        return products[labelled][:, labelled]
+        products = PairProducts(self.linearisation)
+        self._run(cotangent, products.take, None, None)
+        if products.not_finite:
+            raise ValueError(not_finite(products.not_finite))
+        return products.of_labelled
 
     def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: Node | None) -> None:
         assert not self.reason, self.reason

@@ -125,17 +125,23 @@ def linearise(
     parameters: Mapping[str, nn.Parameter],
     *,
     seed: int,
+    returned: Any = None,
 ) -> Linearisation:
     """One forward pass. To be called inside ``isolation.leaving_no_trace``.
 
-    ``seed`` starts the generators, so that equal batches meet equal dropout masks.
+    Args:
+        model, batch, loss, parameters: as in ``sr.decompose``, checked.
+        seed: starts the generators, so that equal batches meet equal dropout masks.
+        returned: what the model has returned for the batch already, with its graph, instead of a pass.
     """
     parsed = Batch.parse(batch, model)
-    seed_generators(seed)
-    with from_present_state(model), RecordStatistics() as batch_norm:
-        before = generator_states(model)
-        returned = parsed.outputs_of(model)
-        drew = before != generator_states(model)
+    batch_norm, drew = RecordStatistics(), False
+    if returned is None:
+        seed_generators(seed)
+        with from_present_state(model), batch_norm:
+            before = generator_states(model)
+            returned = parsed.outputs_of(model)
+            drew = before != generator_states(model)
     outputs = output_tensor(returned)
     if not outputs.requires_grad:
         raise ValueError(

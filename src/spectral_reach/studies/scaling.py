@@ -164,7 +164,7 @@ def demo() -> ScalingConfig:
         data=DataConfig(name="stdlib", options={"vocabulary": 512, "context": 64}),
         widths=(16, 32, 64, 96, 128),
         training=training,
-        measurement=MeasurementConfig(units=32, late_measurements=10, late_units=96),
+        measurement=MeasurementConfig(units=32, late_measurements=30, late_units=32),
     )
     pixels = FamilyConfig(
         data=DataConfig(name="digits"),

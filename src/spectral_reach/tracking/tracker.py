@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from spectral_reach.decomposition.decompose import decompose
+from spectral_reach.decomposition.decompose import decompose, decompose_in_step
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import check_name
 from spectral_reach.measured.isolation import unwrapped
@@ -130,18 +130,35 @@ class Tracker:
         """Whether the schedule wants a measurement after ``step`` updates."""
         return bool(self._due(integer_from(0, "step", step)))
 
-    def measure(self, step: int, batch: Any, *, against: Any = None, **columns: object) -> Decomposition | None:
+    def measure(
+        self,
+        step: int,
+        batch: Any,
+        *,
+        against: Any = None,
+        outputs: Any = None,
+        step_loss: Tensor | None = None,
+        **columns: object,
+    ) -> Decomposition | None:
         """Measure on ``batch`` if ``step`` is due and not on record, and record the row durably.
+
+        Between the forward and the backward pass of a training step, on the step's own batch, ``outputs`` and
+        ``step_loss`` let the measurement use these passes: the row is then completed, and recorded, within
+        ``step_loss.backward()``. Call it under the same autocast as the forward pass. Where the step's passes do not
+        do, for a model whose units cannot be told apart by layer rules, the measurement makes its own.
 
         Args:
             step: updates made so far.
             batch: as in ``sr.decompose``, for example the batch that the next update will use.
             against: a second batch, as in ``sr.decompose``.
+            outputs: what the model returned for ``batch`` in this step.
+            step_loss: the scalar whose ``backward()`` comes next: the tracker's loss of these outputs, times any
+                factor.
             **columns: further columns of the row, single numbers or strings: ``tokens=...``, ``lr=...``.
 
         Returns:
-            The decomposition, or None where nothing was measured. A batch without any label gives NaN everywhere,
-            with the reason.
+            The decomposition, or None where nothing was measured or the backward pass of the step completes it. A
+            batch without any label gives NaN everywhere, with the reason.
 
         Raises:
             ValueError, TypeError: a column that is no single value or has the name of a field; what
@@ -153,17 +170,39 @@ class Tracker:
         if not self.due(step) or int(step) in self._recorded:
             return None
         row: dict[str, Any] = {"step": int(step), **_checked(columns)}
+        options = {**self._options, "seed": _seed_of(self._seed, step)}
+        if (outputs is None) != (step_loss is None) or (outputs is not None and against is not None):
+            raise ValueError(
+                f"outputs is {'not ' * (outputs is None)}given, step_loss is {'not ' * (step_loss is None)}given and "
+                f"against is {'not ' * (against is None)}given; expected outputs and step_loss together and without "
+                "against: they are one step's own"
+            )
         try:
-            result = decompose(self._model, batch, against=against, seed=_seed_of(self._seed, step), **self._options)
+            if outputs is not None and self._in_step(row, batch, outputs, step_loss, options):
+                return None
+            result = decompose(self._model, batch, against=against, **options)
         except NoLabelledRowsError as error:
             # One unlucky batch is no reason to end a training: the row says what happened.
             result = Decomposition.undefined_everywhere(str(error), self._options["estimator"])
+        self._record(row, result)
+        return result
+
+    def _in_step(
+        self, row: dict[str, Any], batch: Any, outputs: Any, step_loss: Any, options: Mapping[str, Any]
+    ) -> bool:
+        def finished(result: Decomposition) -> None:
+            # A tracker that was closed in between has given its folder away.
+            if not self._closed:
+                self._record(row, result)
+
+        return decompose_in_step(self._model, batch, outputs, step_loss, finished, **options)
+
+    def _record(self, row: dict[str, Any], result: Decomposition) -> None:
         row |= result.as_dict()
         if self._folder is not None:
             self._folder.measurements.append(row)
         self._history.append(row)
         self._recorded.add(row["step"])
-        return result
 
     def close(self) -> None:
         """Let other processes write the folder again. Every row is on disk already; closing twice is fine."""

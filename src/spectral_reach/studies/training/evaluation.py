@@ -11,10 +11,11 @@ from torch import nn
 from spectral_reach.studies.data.batches import Batch
 
 
-def token_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Mean cross entropy in nats per token."""
+def logits_and_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, T, K), and their mean cross entropy in nats per token."""
     inputs, targets = batch
-    return F.cross_entropy(model(inputs).logits.flatten(0, 1), targets.flatten())
+    logits: torch.Tensor = model(inputs).logits
+    return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def heldout_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
     training = model.training
     model.eval()
     try:
-        sums = [token_loss(model, batch).item() * batch[1].numel() for batch in batches]
+        sums = [logits_and_loss(model, batch)[1].item() * batch[1].numel() for batch in batches]
     finally:
         model.train(training)
     return sum(sums) / sum(targets.numel() for _, targets in batches)

@@ -20,7 +20,7 @@ import torch
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.data import TokenData
 from spectral_reach.studies.data.batches import heldout_batches, training_batch
-from spectral_reach.studies.training.evaluation import heldout_loss, token_loss
+from spectral_reach.studies.training.evaluation import heldout_loss, logits_and_loss
 from spectral_reach.studies.training.measuring import batch_to_measure
 from spectral_reach.studies.training.optimiser import adamw
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
@@ -95,14 +95,18 @@ def train(
 
                 batch = training_batch(data, step, seed=settings.seed, batch_size=settings.batch_size)
                 row: dict[str, Any] = {"step": step, **config.spent(step)}
-                if tracker.due(step):
-                    tracker.measure(step, batch_to_measure(config, data, step, batch), **config.spent(step))
+                measured = batch_to_measure(config, data, step, batch) if tracker.due(step) else None
+                spent: dict[str, Any] = config.spent(step)
+                if measured is not None and measured is not batch:
+                    tracker.measure(step, measured, **spent)
                 if step % settings.heldout_every == 0:
                     row["heldout_loss"] = heldout_loss(model, heldout)
 
                 for group in optimiser.param_groups:
                     group["lr"] = settings.rate(step)
-                loss = token_loss(model, batch)
+                logits, loss = logits_and_loss(model, batch)
+                if measured is batch:
+                    tracker.measure(step, batch, outputs=logits, step_loss=loss, **spent)
                 loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
                 torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
                 optimiser.step()
