@@ -1,12 +1,10 @@
 """Element-wise operations with a parameter that is the same for every unit.
 
-Position embeddings (x + p), class tokens (expanded to the batch), layer scales and the RMS norms of transformers
-(x * p). The gradient of a unit is the ordinary one before the sum over units.
+Position embeddings (x + p), class tokens (expanded to the batch), mask tokens, temperatures (x / p), layer scales and
+the RMS norms of transformers (x * p). The gradient of a unit is the ordinary one before the sum over units.
 """
 
 from __future__ import annotations
-
-from math import prod
 
 import torch
 from torch import Tensor
@@ -44,6 +42,21 @@ def _product(use: Use, d: Tensor) -> Form:
     return Dense.of(summed_to(use, at_least_float32(d) * at_least_float32(other)))
 
 
+@layer_rule("DivBackward0", slots=(0, 1))
+def _quotient(use: Use, d: Tensor) -> Form:
+    d, below = at_least_float32(d), at_least_float32(use.saved("other"))
+    if use.slot == 0:
+        return Dense.of(summed_to(use, d / below))
+    return Dense.of(summed_to(use, -d * at_least_float32(use.saved("self")) / below.square()))
+
+
+@layer_rule("WhereBackward0", slots=(0, 1))
+def _choice(use: Use, d: Tensor) -> Form:
+    """Mask tokens, and biases of attention under its mask."""
+    condition = use.saved("condition")
+    return Dense.of(summed_to(use, at_least_float32(d).where(condition if use.slot == 0 else ~condition, 0)))
+
+
 @layer_rule("ExpandBackward0", slots=(0,))
 def _expanded(use: Use, d: Tensor) -> Form:
     return Dense.of(summed_to(use, at_least_float32(d)))
@@ -51,8 +64,12 @@ def _expanded(use: Use, d: Tensor) -> Form:
 
 @layer_rule("RepeatBackward0", slots=(0,))
 def _repeated(use: Use, d: Tensor) -> Form:
-    """A whole copy for each unit, as instance normalisation makes of its scale."""
-    repeats = list(use.saved("repeats"))
-    if use.layout.axis != 0 or prod(repeats) != use.layout.n_units or repeats[0] != use.layout.n_units:
-        raise NotByUnitError(f"a parameter is repeated {repeats} times")
-    return Dense.of(torch.unflatten(at_least_float32(d), 0, (use.layout.n_units, -1)).reshape(-1, *use.shape))
+    """Whole copies for each unit: class tokens, and what instance normalisation makes of its scale."""
+    axis = use.layout.axis
+    sizes = [1] * (d.ndim - len(use.shape)) + list(use.shape)
+    if sizes[axis] != 1 and (use.layout.rows % sizes[axis] or not use.layout.unit_major):
+        raise NotByUnitError(f"a parameter of shape {use.shape} is repeated with different parts for different units")
+    copies = use.layout.by_unit(at_least_float32(d)).movedim(1, axis + 1)  # (B, *axes, one unit's share of its axis)
+    for place, size in enumerate(sizes, start=1):
+        copies = torch.unflatten(copies, place, (-1, size)).sum(place)
+    return Dense.of(copies.reshape(use.layout.n_units, *use.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.forms import Form, LookUps, at_least_float32
@@ -20,3 +21,14 @@ def _embedding(use: Use, d: Tensor) -> Form:
         # Looking up the padding row is no use of the parameter.
         gradients = gradients * index.ne(padding).unsqueeze(-1)
     return LookUps(index=index.flatten(1), gradients=gradients.flatten(1, -2), rows=use.shape[0])
+
+
+@layer_rule("IndexBackward0", slots=(0,))
+def _indexed(use: Use, d: Tensor) -> Form:
+    """``table[index]`` of a raw parameter."""
+    first, *others = use.node._saved_indices  # type: ignore[attr-defined]
+    if first is None or first.dtype == torch.bool or any(index is not None for index in others):
+        raise NotByUnitError("a parameter is indexed in another way than by one index along its first axis")
+    index = use.layout.by_unit(first % use.shape[0])  # -1 is the last row
+    rows = at_least_float32(use.layout.by_unit(d)).reshape(*index.shape[:1], index[0].numel(), -1)
+    return LookUps(index=index.flatten(1), gradients=rows, rows=use.shape[0])
