@@ -38,7 +38,8 @@ lint: $(INSTALLED) ## Check style, formatting and types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED) ## Time the estimators side by side on this machine
+bench: $(INSTALLED) ## Compare the estimators' cost side by side on this machine (with Opacus, a baseline)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/estimators.py
 
 .PHONY: docs

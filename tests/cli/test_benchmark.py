@@ -1,36 +1,141 @@
-"""The benchmark runs as it is, at toy size, and its columns fit together."""
+"""The benchmark runs as it is, at toy size: its columns fit together, and its estimates agree with the exact trace."""
 
+import importlib.util
 import json
+import math
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "estimators.py"
-TOY = ["--width", "16", "--vocabulary", "16", "--context", "4", "--sequences", "2", "--probes", "4"]
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+OPACUS = importlib.util.find_spec("opacus") is not None
+WAYS = [
+    "batch_fresh",
+    "opacus",
+    "batch_shared",
+    "per_unit_scratch",
+    "per_unit_inside",
+    "few_scratch",
+    "few_inside",
+    "decompose",
+    "exact",
+]
 
 
-def test_estimators_side_by_side(tmp_path: Path) -> None:
-    out = tmp_path / "out" / "estimators.json"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(SCRIPT), *TOY, "--out", str(out)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(out.read_text())
-    exact, batch = result["rows"]
-    assert (exact["way"], batch["way"]) == ("exact", "batch")
-    assert result["batch"]["output_directions"] == 2 * 4 * 16
-    assert exact["cost_of_one_percent"] == exact["seconds"]
-    expected = batch["seconds_per_probe"] * (batch["spread"] / 0.01) ** 2
-    assert batch["cost_of_one_percent"] == pytest.approx(expected, rel=1e-9)
-    assert batch["training_steps"] == pytest.approx(expected / result["training_step_seconds"], rel=1e-9)
-    assert 0.01 < batch["spread"] < 1
-    for word in ("exact", "batch", "spread", "1% costs"):
-        assert word in done.stdout
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(BENCHMARKS / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_one_probe_has_no_spread() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--probes", "1"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--probes must be 2 or more" in done.stderr
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("benchmark") / "out"
+    finished = run("estimators.py", "--preset", "toy", "--threads", "1", "--out", str(out))
+    assert finished.returncode == 0, finished.stderr
+    return out, finished.stdout
+
+
+@pytest.fixture(scope="module")
+def result(done: tuple[Path, str]) -> dict[str, Any]:
+    out, _ = done
+    return json.loads((out / "estimators.json").read_text())
+
+
+def measured(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in result["ways"] if not row["missing"]]
+
+
+def test_every_way_is_there(result: dict[str, Any]) -> None:
+    assert [row["way"] for row in result["ways"]] == WAYS
+    missing = {row["way"]: row["missing"] for row in result["ways"] if row["missing"]}
+    assert missing == ({} if OPACUS else {"opacus": "not installed: pip install -c constraints.txt opacus"})
+
+
+def test_columns_fit_together(result: dict[str, Any]) -> None:
+    step = result["training_step"]
+    assert step["seconds"] == pytest.approx(statistics.median(step["seconds_of_rounds"]))
+    costs = {row["way"]: row["cost_of_one_percent"] for row in measured(result)}
+    for row in measured(result):
+        assert row["seconds"] == pytest.approx(statistics.median(row["seconds_of_rounds"]))
+        if row["way"] == "exact":
+            assert (row["spread"], row["cost_of_one_percent"]) == (0, row["seconds"])
+        else:
+            ratios = [a / b for a, b in zip(row["seconds_of_rounds"], step["seconds_of_rounds"], strict=True)]
+            assert row["training_steps"] == pytest.approx(statistics.median(ratios))
+            assert row["cost_of_one_percent"] == pytest.approx(row["seconds"] * (row["spread"] / 0.01) ** 2)
+            assert row["chi_net_stderr"] * math.sqrt(result["draws"]) == pytest.approx(row["spread"] * row["chi_net"])
+            assert row["peak_of_training_step"] == pytest.approx(row["peak_bytes"] / step["peak_bytes"])
+        assert row["cheaper_than_batch_fresh"] == pytest.approx(costs["batch_fresh"] / costs[row["way"]])
+        if OPACUS:
+            assert row["cheaper_than_opacus"] == pytest.approx(costs["opacus"] / costs[row["way"]])
+
+
+def test_estimates_agree_with_the_exact_trace(result: dict[str, Any]) -> None:
+    (truth,) = (row["chi_net"] for row in result["ways"] if row["way"] == "exact")
+    for row in measured(result):
+        # Seeds are fixed; 4 standard errors of 40 draws are rare once in thousands.
+        assert abs(row["chi_net"] - truth) <= 4 * row["chi_net_stderr"] + 1e-5 * truth, row["way"]
+        if row["way"] != "exact":
+            assert row["deviation_from_exact_in_stderr"] == pytest.approx(
+                (row["chi_net"] - truth) / row["chi_net_stderr"]
+            )
+
+
+def test_independent_vectors_spread_less(result: dict[str, Any]) -> None:
+    spreads = {row["way"]: row["spread"] for row in measured(result)}
+    assert spreads["per_unit_inside"] < spreads["batch_shared"] / 2
+    assert spreads["per_unit_inside"] < spreads["few_inside"]
+    assert all(row["spread"] == spreads[row["spread_from"]] for row in measured(result) if row["way"] != "exact")
+
+
+def test_norms_of_one_vector_are_those_of_ordinary_passes(result: dict[str, Any]) -> None:
+    differences = result["same_vector_largest_relative_difference"]
+    assert set(differences) == ({"per_unit", "opacus"} if OPACUS else {"per_unit"})
+    assert all(difference < 1e-5 for difference in differences.values())
+
+
+def test_growth_is_measured_on_every_axis(result: dict[str, Any]) -> None:
+    for axis, sizes in {"units": [2, 4], "tokens": [8, 16], "vocabulary": [32, 64]}.items():
+        points = result["growth"][axis]["points"]
+        assert [point[axis] for point in points] == sizes
+        for work in ("probe", "training_step"):
+            slope = math.log(points[1][work] / points[0][work]) / math.log(2)
+            assert result["growth"][axis][f"{work}_exponent"] == pytest.approx(slope)
+        assert result["growth"][axis]["probe_growth"] == pytest.approx(points[1]["probe"] / points[0]["probe"] - 1)
+
+
+def test_table_and_plot(done: tuple[Path, str], result: dict[str, Any]) -> None:
+    out, printed = done
+    assert (out / "estimators.png").read_bytes().startswith(b"\x89PNG")
+    for word in ("spread", "1% costs", "(a)/this", "In training steps", *(row["title"] for row in result["ways"])):
+        assert word in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--draws", "1"], "--draws must be 2 or more"),
+        (["--rounds", "0"], "--rounds and --threads must be 1 or more"),
+    ],
+)
+def test_impossible_settings(arguments: list[str], message: str) -> None:
+    finished = run("estimators.py", *arguments)
+    assert finished.returncode == 2
+    assert message in finished.stderr
+
+
+def test_coverage_of_error_bars(tmp_path: Path) -> None:
+    finished = run("coverage.py", "--seeds", "40", "--out", str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "coverage.json").read_text())
+    assert len(rows) == 3 * 5
+    for row in rows:
+        assert row["seeds"] == 40
+        assert abs(row["mean_error"]) < 4, row
+        # Of 40 intervals that hold with 93% fewer than 30 do so once in ten thousand times.
+        assert row["coverage"] >= 0.75, row
+        assert row["coverage_student"] >= row["coverage"]
