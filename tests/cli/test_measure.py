@@ -70,7 +70,7 @@ def test_parquet_holds_the_same_numbers_as_json(hugging_face_folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--data", "stdlib"], "The model has a vocabulary of 18 tokens, the data stdlib one of 512"),
+        (["--data", "stdlib"], "The model has a vocabulary of 18 tokens, the data stdlib one of 384"),
         (["--data", "stdlib", "--vocabulary", 18], "vocabulary is 18; expected 257"),
         (["--data", "cifar"], "Unknown data set 'cifar'; the known ones are digits, stdlib."),
         (["--data", "digits", "--context", 8], "Data set 'digits' has no option 'context'"),

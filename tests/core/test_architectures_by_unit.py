@@ -335,7 +335,8 @@ def test_a_mixture_of_experts_is_right_or_says_why_not(name: str, experts: str) 
         found = by_unit.measured(subject, subject.draw_batch(UNITS))
     if experts == "batched_mm":
         assert not found.reason, found.reason
-        assert found.unknown == {}
+        # With one expert a token the router has no gradient, which so says nothing about the order of its rows.
+        assert all(name.endswith("mlp.gate.weight") for name in found.unknown), found.unknown
     assert found.reason or found.disagreements() == {}
 
 

@@ -45,13 +45,13 @@ def test_the_study_is_known_with_its_presets() -> None:
 
 def test_the_demo_has_the_sizes_that_it_promises() -> None:
     demo = PRESETS["demo"]()
-    assert demo.families["text"].data.options == {"vocabulary": 512, "context": 64}
-    families = {"text": {"data": {"vocabulary": 512, "context": 64}}}
+    assert demo.families["text"].data.options == {"vocabulary": 384, "context": 64}
+    families = {"text": {"data": {"vocabulary": 384, "context": 64}}}
     plan = registry.find("scaling").plan({"preset": "demo", "families": families})
     sizes = {name: [run.model.parameters for run in family.runs] for name, family in plan.families.items()}
     assert sizes["text"] == sorted(sizes["text"])
     assert len(sizes["text"]) >= 5
-    assert sizes["text"][-1] >= 40 * sizes["text"][0]
+    assert sizes["text"][-1] >= 50 * sizes["text"][0]
     assert len(sizes["pixels"]) >= 4
     for run in plan.runs:
         assert (run.model.context, run.threads) == (64, 1)

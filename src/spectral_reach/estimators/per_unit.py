@@ -117,7 +117,7 @@ def _through(readout: Readout, probes: HiddenProbes, backward: UnitBackward, ran
                 products.add_(tied_share(readout, form, c).cpu())
 
     dtype = readout.hidden.node._input_metadata[readout.hidden.output_nr].dtype
-    norms = backward.squared_norms(q.to(dtype), root=readout.hidden, without=readout.node, also=add_products)
+    norms = backward.squared_norms(q.to(dtype), root=readout.hidden, without=readout.nodes, also=add_products)
     return norms + products[linearisation.unit_in_batch.cpu()]
 
 

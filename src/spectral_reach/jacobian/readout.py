@@ -41,7 +41,7 @@ class Readout:
     """The last operation of a model is f = W h + b on rows.
 
     Attributes:
-        node: its node.
+        nodes: of the product, and of the sum with b where that stands alone.
         hidden: h of all rows of the batch, (rows, D), as the start of a backward pass; None if no parameter moves it.
         hidden_values: h, where W is measured; else None.
         n_rows: rows, labelled or not.
@@ -52,7 +52,7 @@ class Readout:
         use: the use of W here, which tells where the units are among the rows; None if W is not measured.
     """
 
-    node: Node
+    nodes: frozenset[Node]
     hidden: GradientEdge | None
     hidden_values: Tensor | None
     n_rows: int
@@ -98,20 +98,14 @@ def find_readout(backward: UnitBackward) -> Readout | None:
     linearisation = backward.linearisation
     if linearisation.place is None or backward.uses.unknown:
         return None
-    node = torch.autograd.graph.get_gradient_edge(linearisation.outputs).node
-    while node.name() in _KEEP_ROWS and node.next_functions[0][0] is not None:
-        node = node.next_functions[0][0]
-    sources = list(node.next_functions)
-    if node.name() == "AddmmBackward0" and saved(node, "alpha") == saved(node, "beta") == 1:
-        bias, hidden, matrix = sources
-    elif node.name() == "MmBackward0":
-        (hidden, matrix), bias = sources, (None, 0)
-    else:
+    map_ = _affine_map(torch.autograd.graph.get_gradient_edge(linearisation.outputs).node)
+    if map_ is None:
         return None
+    node, hidden, matrix, bias = map_.product, map_.hidden, map_.matrix, map_.bias
     n_rows, n_outputs = node._input_metadata[0].shape
     if (n_rows, n_outputs) != (linearisation.outputs[..., 0].numel(), linearisation.n_outputs):
         return None
-    weight_name, bias_name = _parameter(matrix[0], linearisation), _parameter(bias[0], linearisation)
+    weight_name, bias_name = _parameter(matrix, linearisation), _parameter(bias, linearisation)
     if weight_name is None or bias_name is None:
         return None
     uses = backward.uses.known
@@ -121,7 +115,7 @@ def find_readout(backward: UnitBackward) -> Readout | None:
         return None
     if len(here) > 1 or any(each.transposed is not True for each in here):
         return None
-    if any(each.use.node is not node for each in uses.get(bias_name, ())):
+    if any(each.use.node not in map_.nodes for each in uses.get(bias_name, ())):
         return None
     source, number = hidden
     moves = source is not None
@@ -130,7 +124,7 @@ def find_readout(backward: UnitBackward) -> Readout | None:
     if here:
         values = at_least_float32(saved(node, "mat1" if node.name() == "AddmmBackward0" else "self"))
     return Readout(
-        node=node,
+        nodes=map_.nodes,
         hidden=None if source is None else GradientEdge(source, number),
         hidden_values=values,
         n_rows=n_rows,
@@ -140,6 +134,45 @@ def find_readout(backward: UnitBackward) -> Readout | None:
         tied=tied,
         use=here[0] if here else None,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _AffineMap:
+    """h M + b on rows: the nodes, and where h (with the number of the output), M and b come from."""
+
+    product: Node
+    nodes: frozenset[Node]
+    hidden: tuple[Node | None, int]
+    matrix: Node | None
+    bias: Node | None
+
+
+def _affine_map(node: Node) -> _AffineMap | None:
+    node = _below_reshapes(node)
+    sources = node.next_functions
+    if node.name() == "AddmmBackward0" and saved(node, "alpha") == saved(node, "beta") == 1:
+        bias, hidden, matrix = sources
+        return _AffineMap(product=node, nodes=frozenset({node}), hidden=hidden, matrix=matrix[0], bias=bias[0])
+    if node.name() == "MmBackward0":
+        hidden, matrix = sources
+        return _AffineMap(product=node, nodes=frozenset({node}), hidden=hidden, matrix=matrix[0], bias=None)
+    if node.name() == "AddBackward0" and saved(node, "alpha") == 1 and all(source for source, _ in sources):
+        # A linear layer on rows that do not stand together in memory: the product first, then the bias.
+        (first, _), (second, _) = sources
+        assert first is not None
+        assert second is not None
+        product = _below_reshapes(first)
+        if product.name() == "MmBackward0" and second._input_metadata[0].shape == node._input_metadata[0].shape[-1:]:
+            hidden, matrix = product.next_functions
+            nodes = frozenset({product, node})
+            return _AffineMap(product=product, nodes=nodes, hidden=hidden, matrix=matrix[0], bias=second)
+    return None
+
+
+def _below_reshapes(node: Node) -> Node:
+    while node.name() in _KEEP_ROWS and node.next_functions[0][0] is not None:
+        node = node.next_functions[0][0]
+    return node
 
 
 def own_share(readout: Readout, linearisation: Linearisation) -> Tensor:

@@ -8,7 +8,7 @@ by each parameter's rules must be that of an ordinary backward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from torch.autograd.graph import Node
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.backward_pass import plain_arithmetic
-from spectral_reach.jacobian.graph import Graph, edge, shape_of
-from spectral_reach.jacobian.layout import Layout, NotByUnitError, find_layout, only_unit
-from spectral_reach.jacobian.uses import ParameterUse, Uses, find_uses, same_operations, with_layouts
+from spectral_reach.jacobian.graph import Graph, edge
+from spectral_reach.jacobian.layout import NotByUnitError
+from spectral_reach.jacobian.orders import find_orders
+from spectral_reach.jacobian.uses import Uses, find_uses, same_operations, with_layouts, without
 from spectral_reach.jacobian.vjp import squared_norm
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
@@ -49,14 +50,10 @@ def checked_uses(linearisation: Linearisation, graph: Graph) -> Uses:
 
     found = _backward_of_one_unit(small, trial)
     twin = dict(zip(other.nodes, graph.nodes, strict=True))
-    orders = _orders(other, trial, found, twin, n_units)
-    trial = with_layouts(trial, orders)
-    uses = with_layouts(uses, {twin[node]: order for node, order in orders.items()})
+    orders, untold = find_orders(other, trial, found.at_uses, twin, n_units, _PROBED)
+    trial = with_layouts(without(trial, untold), orders)
     wrong = _disagreements(small, trial, found)
-    return Uses(
-        known={name: found for name, found in uses.known.items() if name not in wrong},
-        unknown={**uses.unknown, **wrong},
-    )
+    return with_layouts(without(uses, {**untold, **wrong}), {twin[node]: order for node, order in orders.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,15 +70,15 @@ class _Found:
 
 
 def _backward_of_one_unit(small: Linearisation, uses: Uses) -> _Found:
-    chosen = small.unit_of_row == _PROBED
+    # From all outputs of the unit, labelled or not, so that as many rows as can be have a gradient.
     random = torch.Generator(small.f.device).manual_seed(0)
-    directions = torch.randn((int(chosen.sum()), small.n_outputs), generator=random, device=small.f.device)
-    cotangent = torch.zeros_like(small.f)
-    cotangent[chosen] = directions.to(cotangent.dtype)
+    directions = torch.randn(small.outputs.shape[1:], generator=random, device=small.f.device)
+    cotangent = torch.zeros_like(small.outputs)
+    cotangent[_PROBED] = directions.to(cotangent.dtype)
     nodes = list(dict.fromkeys(each.use.node for found in uses.known.values() for each in found))
     asked: list[Any] = [*map(edge, nodes), *(small.parameters[name] for name in uses.known)]
     gradients = torch.autograd.grad(
-        small.f,
+        small.outputs,
         asked,
         cotangent,
         retain_graph=True,
@@ -123,61 +120,19 @@ def _some_units(linearisation: Linearisation) -> Iterator[Tensor]:
     """Choices of a few labelled units, not as many as the batch has; the second one is probed.
 
     A padded unit takes operations that a batch without padding does without, so a short and a long one come first.
-    """
-    samples = linearisation.samples_of_unit
-    last = linearisation.n_units - 1
-    short, long = int(samples.argmin()), int(samples.argmax())
-    for few in ([short, long], [0, last], [last, 0]):
-        yield torch.tensor(few if linearisation.n_units_in_batch != 2 else [*few, few[0]])
-
-
-def _orders(graph: Graph, uses: Uses, found: _Found, twin: Mapping[Node, Node], n_units: int) -> dict[Node, bool]:
-    """For each operation with units whether those stand together (``Layout.unit_major``).
+    Two copies of one unit would hide that units see each other: some couplings have no gradient there.
 
     Raises:
-        NotByUnitError: a gradient that starts at one unit reaches another.
+        NotByUnitError: there are no two.
     """
-    nodes: dict[Node, ParameterUse] = {}
-    for each in (each for found_uses in uses.known.values() for each in found_uses):
-        nodes.setdefault(each.use.node, each)
-    orders = {}
-    for node, each in nodes.items():
-        layout, gradient = each.use.layout, found.at_uses[node]
-        seen = _order_in_neighbour(graph, node, layout, twin, n_units)
-        possible = [
-            order
-            for order in ((True,) if layout.rows == 1 else (True, False))
-            if gradient is None or only_unit(replace(layout, unit_major=order), gradient, _PROBED)
-        ]
-        if not possible or (seen is not None and seen not in possible):
-            raise NotByUnitError(
-                f"units see each other: the gradient of one reaches others where parameter {each.name!r} is used"
-            )
-        if seen is None and len(possible) > 1:
-            raise NotByUnitError(f"the order of units and rows where parameter {each.name!r} is used cannot be told")
-        orders[node] = possible[0] if seen is None else seen
-    return orders
-
-
-_RESHAPES = frozenset({"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0"})
-
-
-def _order_in_neighbour(
-    graph: Graph, node: Node, layout: Layout, twin: Mapping[Node, Node], n_units: int
-) -> bool | None:
-    """The order that a reshape of the operation's output shows, by giving the units an axis of their own."""
-    for taken in graph.takers.get(node, ()):
-        if taken.node.name() not in _RESHAPES:
-            continue
-        try:
-            reshaped = find_layout(shape_of(taken.node), layout.n_units, shape_of(twin[taken.node]), n_units)
-        except NotByUnitError:
-            continue
-        if reshaped is not None and reshaped.axis == layout.axis:
-            return True
-        if reshaped is not None and reshaped.axis == layout.axis + 1 and reshaped.rows == 1:
-            return False
-    return None
+    samples = linearisation.samples_of_unit
+    n_units, last = linearisation.n_units_in_batch, linearisation.n_units - 1
+    if n_units > 1 and last == 0:
+        raise NotByUnitError("one unit of several carries labels; whether it sees the others cannot be tried out")
+    short, long = int(samples.argmin()), int(samples.argmax())
+    for few in ([short, long], [0, last], [last, 0]):
+        if few[0] != few[1] or n_units == 1:
+            yield torch.tensor(few if n_units != 2 else [*few, few[0]])
 
 
 @torch.no_grad()

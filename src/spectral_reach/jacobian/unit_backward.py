@@ -78,6 +78,8 @@ class UnitBackward:
         if not same_operations(graph, self._structure.graph):
             return None
         uses = find_uses(graph, len(units), self._structure.graph, whole.n_units_in_batch, part.parameters)
+        if set(uses.unknown) - set(self.uses.unknown):
+            return None
         orders = {each.use.node: each.use.layout.unit_major for found in self.uses.known.values() for each in found}
         twin = dict(zip(graph.nodes, self._structure.graph.nodes, strict=True))
         known = {name: found for name, found in uses.known.items() if name in self.uses.known}
@@ -91,7 +93,7 @@ class UnitBackward:
         cotangent: Tensor,
         *,
         root: GradientEdge | None = None,
-        without: Node | None = None,
+        without: frozenset[Node] = frozenset(),
         also: Take | None = None,
     ) -> Tensor:
         """||J_i^T v_i||^2 of each labelled unit, (n_units,) float64 on the CPU.
@@ -99,7 +101,7 @@ class UnitBackward:
         Args:
             cotangent: v, (N, K); or, with ``root``, of its shape.
             root: start there instead of at the labelled outputs.
-            without: leave out the parameters that this operation takes.
+            without: leave out the parameters that these operations take.
             also: shown the forms of every parameter too.
         """
         norms = torch.zeros(self.linearisation.n_units_in_batch, dtype=torch.float64)
@@ -119,15 +121,15 @@ class UnitBackward:
             ValueError: they are not finite.
         """
         products = PairProducts(self.linearisation)
-        self._run(cotangent, products.take, None, None)
+        self._run(cotangent, products.take, None, frozenset())
         if products.not_finite:
             raise ValueError(not_finite(products.not_finite))
         return products.of_labelled
 
-    def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: Node | None) -> None:
+    def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: frozenset[Node]) -> None:
         assert not self.reason, self.reason
         known = {
-            name: [each for each in found if each.use.node is not without] for name, found in self.uses.known.items()
+            name: [each for each in found if each.use.node not in without] for name, found in self.uses.known.items()
         }
         start = self.linearisation.f if root is None else root
         backward_by_unit(self._structure.graph, start, cotangent, known, take)

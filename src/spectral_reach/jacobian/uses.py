@@ -112,6 +112,14 @@ def find_uses(
     return Uses(known=known, unknown=unknown)
 
 
+def without(uses: Uses, reasons: Mapping[str, str]) -> Uses:
+    """The same with some more parameters unknown, for these reasons."""
+    return Uses(
+        known={name: found for name, found in uses.known.items() if name not in reasons},
+        unknown={**uses.unknown, **reasons},
+    )
+
+
 def with_layouts(uses: Uses, unit_major: Mapping[Node, bool]) -> Uses:
     """The same uses with the order of units and rows that was found for each operation."""
 

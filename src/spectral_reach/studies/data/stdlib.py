@@ -49,7 +49,7 @@ class Source:
 
 
 @register("stdlib")
-def load_stdlib(*, vocabulary: int = 512, context: int = 64) -> TokenData:
+def load_stdlib(*, vocabulary: int = 384, context: int = 64) -> TokenData:
     """The standard library as byte-level BPE tokens, split by file; the tokenizer sees only training files.
 
     Args:
