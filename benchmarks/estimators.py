@@ -30,6 +30,7 @@ from typing import Any
 
 import parts
 import torch
+import tracked_step
 from opacus_norms import not_installed, unit_norms_by_opacus
 from peak_memory import TRAINING_STEP, peaks_bytes
 from plot import draw_costs
@@ -61,7 +62,12 @@ def compare(preset: str, draws: int, rounds: int, say: Console) -> dict[str, Any
     say.print("Times …")
     drawing = {way.name: way.prepare(copy.deepcopy(model), batch) for way in here}
     step = step_in_place(copy.deepcopy(model), batch)
-    works = {TRAINING_STEP: lambda _: step(), **drawing, **parts.works(copy.deepcopy(model), batch)}
+    works = {
+        TRAINING_STEP: lambda _: step(),
+        **drawing,
+        **parts.works(copy.deepcopy(model), batch),
+        **tracked_step.works(model, batch),
+    }
     times, results = interleaved(works, rounds)
 
     say.print("Spread of one probe …")
@@ -99,8 +105,9 @@ def compare(preset: str, draws: int, rounds: int, say: Console) -> dict[str, Any
         },
         "ways": rows,
         "same_vector_largest_relative_difference": agreement,
+        "tracked_steps": tracked_step.added(times),
         "pieces_seconds": parts.named(times),
-        "growth": growth(chosen, min(rounds, 3)),
+        "growth": growth(chosen, min(rounds, 5)),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,19 +41,17 @@ def growth(preset: Preset, rounds: int) -> dict[str, Any]:
 
 
 def _points(axis: str, workloads: Sequence[tuple[int, Workload]], rounds: int) -> Iterator[dict[str, float]]:
+    works: dict[str, Callable[[int], object]] = {}
     for size, workload in workloads:
         model, batch = workload.build()
         linearisation = linearised(model, batch)
         UnitBackward.of(linearisation)
         step = step_in_place(copy.deepcopy(model), batch)  # its weights may not change under the graph of the other
-        times, _ = interleaved(
-            {
-                "training_step": lambda _, step=step: step(),
-                "probe": lambda seed, at=linearisation: estimate_trace("per_unit", at, options(seed)),
-            },
-            rounds,
-        )
-        yield {axis: size, **{work: times[work].median for work in WORKS}}
+        works[f"training_step at {size}"] = lambda _, step=step: step()
+        works[f"probe at {size}"] = lambda seed, at=linearisation: estimate_trace("per_unit", at, options(seed))
+    times, _ = interleaved(works, rounds)
+    for size, _ in workloads:
+        yield {axis: size, **{work: times[f"{work} at {size}"].median for work in WORKS}}
 
 
 def _exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -73,8 +73,12 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     agreement = ", ".join(
         f"{name} {difference:.1g}" for name, difference in result["same_vector_largest_relative_difference"].items()
     )
+    tracked = ", ".join(
+        f"{tracked['added_training_steps']:+.2f} with {tracked['units']} units" for tracked in result["tracked_steps"]
+    )
     return [
-        f"In training steps: {pieces}.",
+        f"A training step that sr.Tracker measures in takes longer by {tracked}, in training steps.",
+        f"From scratch, in training steps: {pieces}.",
         f"Seconds of a probe inside a step grow as units^{units['probe_exponent']:.2f} (the step's as "
         f"units^{units['training_step_exponent']:.2f}) and as tokens^{tokens['probe_exponent']:.2f} (the step's as "
         f"tokens^{tokens['training_step_exponent']:.2f}; in steps {by_tokens} tokens),",

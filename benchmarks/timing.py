@@ -36,6 +36,8 @@ def interleaved(works: Mapping[str, Callable[[int], object]], rounds: int) -> tu
     """
     times: dict[str, list[float]] = {name: [] for name in works}
     results: dict[str, list] = {name: [] for name in works}
+    gc.collect()
+    gc.freeze()  # what is there already need not be gone through before every work
     for number in range(-1, rounds):
         for name, work in works.items():
             gc.collect()
@@ -45,6 +47,7 @@ def interleaved(works: Mapping[str, Callable[[int], object]], rounds: int) -> tu
             if number >= 0:
                 times[name].append(seconds)
                 results[name].append(result)
+    gc.unfreeze()
     return {name: Times(rounds) for name, rounds in times.items()}, results
 
 

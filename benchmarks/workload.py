@@ -165,13 +165,19 @@ def training_step(model: nn.Module, batch: Batch, optimiser: torch.optim.Optimiz
     return loss.item()
 
 
-def step_in_place(model: nn.Module, batch: Batch) -> Callable[[], float]:
-    """A training step to time, that leaves the weights where they are; the optimiser's averages exist already."""
+def resting_optimiser(model: nn.Module, batch: Batch) -> torch.optim.AdamW:
+    """AdamW whose steps take their time but leave the weights where they are; its averages exist already."""
     optimiser = optimiser_of(model)
     for group in optimiser.param_groups:
         group.update(lr=0.0, weight_decay=0.0)
     training_step(model, batch, optimiser)
     optimiser.zero_grad()
+    return optimiser
+
+
+def step_in_place(model: nn.Module, batch: Batch) -> Callable[[], float]:
+    """A training step to time."""
+    optimiser = resting_optimiser(model, batch)
 
     def step() -> float:
         loss = training_step(model, batch, optimiser)

@@ -98,6 +98,14 @@ def test_norms_of_one_vector_are_those_of_ordinary_passes(result: dict[str, Any]
     assert all(difference < 1e-5 for difference in differences.values())
 
 
+def test_tracked_steps_stand_beside_the_step_without(result: dict[str, Any]) -> None:
+    step = result["training_step"]["seconds_of_rounds"]
+    assert [tracked["units"] for tracked in result["tracked_steps"]] == [4, 2]
+    for tracked in result["tracked_steps"]:
+        ratios = [a / b for a, b in zip(tracked["seconds_of_rounds"], step, strict=True)]
+        assert tracked["added_training_steps"] == pytest.approx(statistics.median(ratios) - 1)
+
+
 def test_growth_is_measured_on_every_axis(result: dict[str, Any]) -> None:
     for axis, sizes in {"units": [2, 4], "tokens": [8, 16], "vocabulary": [32, 64]}.items():
         points = result["growth"][axis]["points"]
@@ -111,7 +119,7 @@ def test_growth_is_measured_on_every_axis(result: dict[str, Any]) -> None:
 def test_table_and_plot(done: tuple[Path, str], result: dict[str, Any]) -> None:
     out, printed = done
     assert (out / "estimators.png").read_bytes().startswith(b"\x89PNG")
-    for word in ("spread", "1% costs", "(a)/this", "In training steps", *(row["title"] for row in result["ways"])):
+    for word in ("spread", "1% costs", "(a)/this", "sr.Tracker", *(row["title"] for row in result["ways"])):
         assert word in printed
 
 
