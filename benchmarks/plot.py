@@ -36,7 +36,7 @@ def draw_costs(result: Mapping[str, Any], stem: Path) -> Path:
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlim(min([*costs, step]) / 2, max(costs) * 7)
+        axes.set_xlim(min([*costs, step]) / 2, max(costs) * 5)
         for place, row in zip(places, rows, strict=True):
             axes.annotate(
                 _label(row),
@@ -65,7 +65,9 @@ def draw_costs(result: Mapping[str, Any], stem: Path) -> Path:
 def _label(row: Mapping[str, Any]) -> str:
     text = f"{_short(row['cost_of_one_percent'])} s"
     factor = row["cheaper_than_batch_fresh"]
-    return text if row["way"] == "batch_fresh" else f"{text}, {_short(factor)}× below (a)"
+    if row["way"] == "batch_fresh":
+        return text
+    return f"{text}, {_short(factor)}× below (a)" if factor >= 1 else f"{text}, {_short(1 / factor)}× above (a)"
 
 
 def _short(number: float) -> str:
