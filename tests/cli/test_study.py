@@ -42,7 +42,7 @@ def test_the_study_prints_cost_progress_tables_and_words(
 ) -> None:
     out, done = toy
     assert done.returncode == ExitCode.OK, done.stderr
-    assert done.stdout.startswith("Expected cost: 4 runs of 4k to 45k parameters")
+    assert done.stdout.startswith("Expected cost: 4 runs of 4k to 37k parameters")
     for run_folder in (out / "runs").iterdir():
         assert f"{run_folder.name}  " in done.stderr
         assert RunFolder.open(run_folder).is_finished
