@@ -22,12 +22,6 @@ def _layer_scale(use: Use, d: Tensor) -> Form:
     return Dense.of(summed_to(use, at_least_float32(d) * (x - mean) * rstd))
 
 
-@layer_rule("FusedRmsNormBackward0", slots=(1,))
-def _rms_scale(use: Use, d: Tensor) -> Form:
-    x, rstd = (at_least_float32(use.saved(name)) for name in ("input", "result1"))
-    return Dense.of(summed_to(use, at_least_float32(d) * x * rstd))
-
-
 @layer_rule("NativeLayerNormBackward0", slots=(2,))
 def _layer_shift(use: Use, d: Tensor) -> Form:
     return Dense.of(summed_to(use, at_least_float32(d)))
