@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.forms import Dense, Form, OuterProducts, at_least_float32
-from spectral_reach.jacobian.layout import Layout, NotByUnitError
+from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.rules.registry import Use, layer_rule
 
 
@@ -37,7 +37,7 @@ def _columns(use: Use, d: Tensor) -> Form:
     if use.layout.axis != 1:
         raise NotByUnitError("a parameter is multiplied by a matrix with the units in its rows")
     scale = use.saved("alpha") if use.node.name() == "AddmmBackward0" else 1
-    return OuterProducts.of(_rows(use.layout, d) * scale, _rows(use.layout, use.saved("mat2")))
+    return OuterProducts.of(use.layout.by_unit(d) * scale, use.layout.by_unit(use.saved("mat2")))
 
 
 @layer_rule("MvBackward0", slots=(1,))
@@ -60,8 +60,5 @@ def _bmm(use: Use, d: Tensor) -> Form:
 def _product(use: Use, x: Tensor, d: Tensor, scale: float) -> Form:
     if use.layout.axis != 0:
         raise NotByUnitError("a matrix product has the units in its columns")
-    return OuterProducts.of(_rows(use.layout, x), _rows(use.layout, d) * scale if scale != 1 else _rows(use.layout, d))
-
-
-def _rows(layout: Layout, rows: Tensor) -> Tensor:
-    return layout.by_unit(rows)
+    by_unit = use.layout.by_unit
+    return OuterProducts.of(by_unit(x), by_unit(d if scale == 1 else d * scale))
