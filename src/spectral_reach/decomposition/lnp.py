@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from spectral_reach.jacobian.forms import row_squares
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +31,7 @@ def chi_loss_of(residual: Tensor) -> float:
 
 def chi_loss_of_rows(residual: Tensor) -> Tensor:
     """||r_n||^2 of each sample, (N,) float64 on the CPU."""
-    norms: Tensor = torch.linalg.vector_norm(residual, dim=1, dtype=torch.float64)
-    return norms.square().cpu()
+    return row_squares(residual).cpu()
 
 
 def position(delta_loss: float, chi_loss: float, chi_net: float, chi_net_stderr: float, *, is_exact: bool) -> Position:

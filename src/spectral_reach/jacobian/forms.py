@@ -214,9 +214,24 @@ def blocks(forms: Sequence[Form]) -> Iterator[Tensor]:
 
 
 def row_squares(rows: Tensor) -> Tensor:
-    """Squared norm of each row of a matrix, float64."""
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-    return norms.square()
+    """Squared norm of each row of a matrix, float64.
+
+    Short stretches are added up in their own precision and those in float64, several times faster than in float64
+    throughout and as exact as the products before it; all in float64 where squares may have under- or overflowed.
+    """
+    if rows.dtype != torch.float64 and rows.numel() > 16 * _STRETCH:
+        n, whole = rows.shape[0], rows.shape[1] // _STRETCH * _STRETCH
+        parts = [rows[:, :whole].reshape(n, -1, _STRETCH), rows[:, whole:].unsqueeze(1)]
+        norms = torch.cat([torch.linalg.vector_norm(part, dim=2) for part in parts if part.shape[2]], 1)
+        squares = norms.to(torch.float64).square().sum(1)
+        if bool(((squares > _SMALLEST) & squares.isfinite()).all()):
+            return squares
+    in_float64: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return in_float64.square()
+
+
+_STRETCH = 1024
+_SMALLEST = 1e-20
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
+from spectral_reach.jacobian.forms import row_squares
 from spectral_reach.measured.linearisation import Linearisation
 
 Gradient: TypeAlias = Sequence[Tensor]
@@ -74,7 +75,7 @@ def batched_vjp(linearisation: Linearisation, cotangents_VNK: Tensor) -> Gradien
 
 def squared_norms(gradients: Gradient) -> Tensor:
     """||J^T v||^2 for each direction of a batched gradient, (V,) float64 on the CPU."""
-    norms = [torch.linalg.vector_norm(part.flatten(1), dim=1, dtype=torch.float64).square().cpu() for part in gradients]
+    norms = [row_squares(part.flatten(1)).cpu() for part in gradients]
     return torch.stack(norms).sum(0)
 
 
@@ -82,7 +83,7 @@ def squared_norm(gradient: Gradient) -> float:
     """||J^T v||^2 of one gradient, accumulated in float64."""
     # On one device before they meet: a model may be spread over several.
     meet = gradient[0].device
-    norms = [torch.linalg.vector_norm(part, dtype=torch.float64).square().to(meet) for part in gradient]
+    norms = [row_squares(part.reshape(1, -1)).to(meet) for part in gradient]
     return float(torch.stack(norms).sum())
 
 
