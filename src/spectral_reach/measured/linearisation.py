@@ -14,7 +14,7 @@ from spectral_reach.measured.batch import Batch, output_tensor
 from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
 from spectral_reach.measured.causal_shift import labels_are_shifted
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
-from spectral_reach.measured.losses import LossFunction, loss_and_residual
+from spectral_reach.measured.losses import LossFunction, LossGradient
 from spectral_reach.measured.rows import labelled_rows
 
 
@@ -24,8 +24,6 @@ class Linearisation:
 
     Attributes:
         f: labelled outputs (N, K), attached to the graph of one forward pass over the whole batch.
-        residual: r = N u = N dL/df, (N, K), detached, float32 or float64.
-        loss: L, the mean over the N samples.
         unit_of_row: (N,) int64 in 0 .. n_units - 1; every unit here holds at least one row.
         outputs: what the model returned, (B, ...), of which ``f`` is the labelled part.
         place: (N,) which row of ``outputs.flatten(0, -2)`` each row of f is; None where f is no such rows.
@@ -35,8 +33,6 @@ class Linearisation:
     """
 
     f: Tensor
-    residual: Tensor
-    loss: float
     unit_of_row: Tensor
     outputs: Tensor
     place: Tensor | None
@@ -47,6 +43,28 @@ class Linearisation:
     _batch: Batch = field(repr=False)
     _causal_shift: bool = field(repr=False)
     _batch_norm: RecordStatistics = field(repr=False)
+    _loss: LossGradient = field(repr=False)
+    _samples: Tensor | None = field(repr=False, default=None)
+
+    @property
+    def loss(self) -> float:
+        """L, the mean over the samples of the whole batch."""
+        return self._loss.value
+
+    @property
+    def residual(self) -> Tensor:
+        """r = N u = N dL/df, (N, K), detached, float32 or float64, N that of the whole batch."""
+        whole = self._loss.residual.flatten(1)
+        return whole if self._samples is None else whole[self._samples]
+
+    def residual_of(self, samples: Tensor) -> Tensor:
+        """``residual`` of some samples, (m, K), without that of the others; ``samples`` (m,) int64."""
+        return self._loss.of(samples if self._samples is None else self._samples[samples]).flatten(1)
+
+    def labelled(self, like_outputs: Tensor) -> Tensor:
+        """What stands where f stands in ``outputs``, from a tensor of their shape, (N, K)."""
+        rows = labelled_rows(like_outputs, self._batch.targets, causal_shift=self._causal_shift)
+        return rows.outputs.flatten(1)
 
     @property
     def n_samples(self) -> int:
@@ -105,16 +123,16 @@ class Linearisation:
         with from_present_state(self._model), replay:
             outputs = output_tensor(part.outputs_of(self._model))
         rows = labelled_rows(outputs, part.targets, causal_shift=self._causal_shift)
-        residual = torch.cat([self.residual[self.unit_of_row == unit] for unit in units])
+        samples = torch.cat([(self.unit_of_row == unit).nonzero().squeeze(1) for unit in units])
         return replace(
             self,
             f=rows.outputs.flatten(1),
-            residual=residual,
             unit_of_row=rows.unit_of_row,
             outputs=outputs,
             place=rows.place,
             unit_in_batch=rows.unit_in_batch,
             _batch=part,
+            _samples=samples if self._samples is None else self._samples[samples],
         )
 
 
@@ -150,11 +168,9 @@ def linearise(
         )
     shift = parsed.is_mapping and labels_are_shifted(model, returned, outputs, parsed.targets)
     rows = labelled_rows(outputs, parsed.targets, causal_shift=shift)
-    value, residual = loss_and_residual(loss, rows)
+    loss_gradient = LossGradient(loss, rows)
     return Linearisation(
         f=rows.outputs.flatten(1),
-        residual=residual.flatten(1),
-        loss=value,
         unit_of_row=rows.unit_of_row,
         outputs=outputs,
         place=rows.place,
@@ -165,4 +181,5 @@ def linearise(
         _batch=parsed,
         _causal_shift=shift,
         _batch_norm=batch_norm,
+        _loss=loss_gradient,
     )

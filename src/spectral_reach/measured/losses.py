@@ -50,37 +50,90 @@ def resolve_loss(loss: Loss) -> LossFunction:
     return loss
 
 
-def loss_and_residual(loss: LossFunction, rows: Rows) -> tuple[float, Tensor]:
-    """The loss and r = N dL/df, (N, ...), at least in float32 whatever the outputs' precision.
+class LossGradient:
+    """The loss of labelled outputs, and r = N dL/df when it is asked for.
+
+    Args:
+        loss: the loss function.
+        rows: its arguments.
 
     Raises:
         ValueError: targets that do not fit the loss, a loss that is no scalar, no mean over samples, or not finite.
         TypeError: a loss that returns no tensor.
     """
-    outputs = rows.outputs.detach()
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).requires_grad_()
-    _check_finite_outputs(outputs, rows)
-    targets = rows.targets
-    if loss is cross_entropy:
-        _check_class_indices(outputs, targets)
-    elif loss is squared_error:
-        _check_same_shape(outputs, targets)
-        targets = targets.to(outputs.dtype)
-    with torch.autocast(outputs.device.type, enabled=False):
-        value = _scalar(_value_of(loss, outputs, targets))
-        if not value.requires_grad:
-            raise ValueError("the loss does not depend on the outputs through autograd; expected a differentiable loss")
+
+    def __init__(self, loss: LossFunction, rows: Rows) -> None:
+        self._loss = loss
+        self._outputs = rows.outputs.detach()
+        self._targets = rows.targets
+        _check_finite_outputs(self._outputs, rows)
+        if loss is cross_entropy:
+            _check_class_indices(self._outputs, self._targets)
+        elif loss is squared_error:
+            _check_same_shape(self._outputs, self._targets)
+        self._residual: Tensor | None = None
+        with torch.no_grad():
+            self.value = self._value(*self._arguments()).item()
+        """L, the mean over samples."""
+        if loss not in _BY_NAME.values():
+            with torch.autocast(self._outputs.device.type, enabled=False):
+                _check_mean(loss, self.value, self._arguments()[0], rows)
+
+    @property
+    def residual(self) -> Tensor:
+        """r of all samples, (N, ...), at least in float32 whatever the outputs' precision.
+
+        Raises:
+            ValueError: it is not finite, or the loss is not differentiable.
+        """
+        if self._residual is None:
+            self._residual = self._residual_of(*self._arguments())
+        return self._residual
+
+    def of(self, samples: Tensor) -> Tensor:
+        """r of some samples, (m, ...), for ``samples`` (m,) int64."""
+        if self._residual is not None:
+            return self._residual[samples]
+        return self._residual_of(*self._arguments(samples))
+
+    def _arguments(self, samples: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the loss is given: outputs at least in float32."""
+        outputs, targets = self._outputs, self._targets
+        if samples is not None:
+            outputs, targets = outputs[samples], targets[samples]
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return outputs, targets.to(outputs.dtype) if self._loss is squared_error else targets
+
+    def _value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(outputs.device.type, enabled=False):
+            value = _scalar(_value_of(self._loss, outputs, targets))
         if not bool(value.isfinite()):
             raise ValueError(
                 f"the loss is {value.item():g}; expected a finite value: check the targets and the outputs"
             )
-        if loss not in _BY_NAME.values():
-            _check_mean(loss, value.item(), outputs.detach(), rows)
-        (gradient,) = torch.autograd.grad(value, outputs)
-    residual = gradient * outputs.shape[0]
-    if not _all_finite(residual):
-        raise ValueError("the gradient of the loss with respect to the outputs is not finite; expected finite values")
-    return value.item(), residual
+        return value
+
+    def _residual_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self._loss is cross_entropy:
+            # Probabilities less what is true: in place, for these are the largest tensors of a measurement.
+            residual = torch.log_softmax(outputs, 1).exp_()
+            residual[torch.arange(len(outputs), device=outputs.device), targets.long()] -= 1
+        elif self._loss is squared_error:
+            residual = outputs - targets
+        else:
+            with torch.enable_grad():
+                outputs = outputs.detach().requires_grad_()
+                value = self._value(outputs, targets)
+                if not value.requires_grad:
+                    raise ValueError(
+                        "the loss does not depend on the outputs through autograd; expected a differentiable loss"
+                    )
+                residual = torch.autograd.grad(value, outputs)[0].mul_(len(outputs))
+        if not _all_finite(residual):
+            raise ValueError(
+                "the gradient of the loss with respect to the outputs is not finite; expected finite values"
+            )
+        return residual
 
 
 def _value_of(loss: LossFunction, outputs: Tensor, targets: Tensor) -> object:
