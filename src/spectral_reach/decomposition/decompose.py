@@ -76,12 +76,14 @@ def decompose(
         True
     """
     prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
+    # Probes over the whole batch are what a model takes that needs checkpointing to fit into memory.
+    checkpointed = estimator == "batch"
     with leaving_no_trace(prepared.model):
-        first = prepared.linearise(batch)
+        first = prepared.linearise(batch, checkpointed=checkpointed)
         if against is None:
             return one_batch(first, estimator, prepared.options)
         with about("against"):
-            second = prepared.linearise(against)
+            second = prepared.linearise(against, checkpointed=checkpointed)
         return two_batches(first, second, estimator, prepared.options)
 
 
@@ -116,7 +118,7 @@ def decompose_in_step(
     """
     prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
     with leaving_no_trace(prepared.model):
-        return in_step(prepared.linearise(batch, outputs), step_loss, estimator, prepared.options, finished)
+        return in_step(prepared.linearise(batch, returned=outputs), step_loss, estimator, prepared.options, finished)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,8 +130,16 @@ class _Prepared:
     parameters: Mapping[str, nn.Parameter]
     options: EstimatorOptions
 
-    def linearise(self, batch: Any, returned: Any = None) -> Linearisation:
-        return linearise(self.model, batch, self.loss, self.parameters, seed=self.options.seed, returned=returned)
+    def linearise(self, batch: Any, *, returned: Any = None, checkpointed: bool = False) -> Linearisation:
+        return linearise(
+            self.model,
+            batch,
+            self.loss,
+            self.parameters,
+            seed=self.options.seed,
+            returned=returned,
+            checkpointed=checkpointed,
+        )
 
 
 def _prepare(

@@ -7,8 +7,9 @@ graphs of the same nodes in the same order; the axis in which their shapes diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,34 +35,39 @@ class Graph:
         nodes: each once, in an order that depends on the structure alone.
         takers: for each node who takes its outputs.
         leaves: the node that stands for each parameter that the tensor depends on, by name.
+        operations: equal for graphs of the same operations on tensors that come from the same operations and parameters.
     """
 
     nodes: Sequence[Node]
     takers: Mapping[Node, Sequence[Taken]]
     leaves: Mapping[str, Node]
+    operations: Hashable
 
     @classmethod
     def below(cls, outputs: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
         """The graph of ``outputs`` down to its leaves."""
         names = {id(parameter): name for name, parameter in parameters.items()}
         root = torch.autograd.graph.get_gradient_edge(outputs).node
-        nodes: dict[Node, None] = {root: None}
+        nodes: dict[Node, int] = {root: 0}
         takers: dict[Node, list[Taken]] = {}
         leaves: dict[str, Node] = {}
+        operations: list[Hashable] = []
         todo = [root]
         while todo:
             node = todo.pop()
-            variable = getattr(node, "variable", None)
-            if variable is not None and id(variable) in names:
-                leaves[names[id(variable)]] = node
+            parameter = names.get(id(getattr(node, "variable", None)), "")
+            if parameter:
+                leaves[parameter] = node
+            operations.append((node.name(), parameter))
             for slot, (source, number) in enumerate(node.next_functions):
                 if source is None:
                     continue
                 takers.setdefault(source, []).append(Taken(node=node, slot=slot, source=source, number=number))
                 if source not in nodes:
-                    nodes[source] = None
+                    nodes[source] = len(nodes)
                     todo.append(source)
-        return cls(nodes=tuple(nodes), takers=takers, leaves=leaves)
+                operations.append((slot, nodes[source], number))
+        return cls(nodes=tuple(nodes), takers=takers, leaves=leaves, operations=tuple(operations))
 
     def bottommost(self, chosen: set[Node]) -> list[Node]:
         """Those of ``chosen`` from which no other chosen one is reached. A backward pass to them passes all."""
@@ -82,6 +88,18 @@ class Graph:
                 waiting[taken.node] -= 1
                 if waiting[taken.node] == 0:
                     ready.append(taken.node)
+
+
+def keeps_its_tensors(node: Node) -> bool:
+    """Whether what the operation saved is at hand: not recomputed, moved or unpacked by a hook, as checkpointing does."""
+    saved = (getattr(node, name) for name in _names_of_saved(type(node)))
+    each = (tensor for found in saved for tensor in (found if isinstance(found, (list, tuple)) else (found,)))
+    return all(getattr(tensor, "unpack_hook", None) is None for tensor in each)
+
+
+@cache
+def _names_of_saved(kind: type[Node]) -> tuple[str, ...]:
+    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 
 
 def shape_of(node: Node, number: int = 0) -> tuple[int, ...]:

@@ -19,11 +19,13 @@ from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
 from spectral_reach.jacobian.backward_pass import Take, backward_by_unit
 from spectral_reach.jacobian.forms import Dense, Form
-from spectral_reach.jacobian.graph import Graph
+from spectral_reach.jacobian.graph import Graph, keeps_its_tensors
+from spectral_reach.jacobian.known_structures import Structure, found_before
 from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.trial import checked_uses
-from spectral_reach.jacobian.uses import Uses, find_uses, same_operations, with_layouts
+from spectral_reach.jacobian.rules import all_rules
+from spectral_reach.jacobian.uses import Uses
 from spectral_reach.jacobian.vjp import not_finite, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
@@ -75,17 +77,9 @@ class UnitBackward:
         if not same_outputs(part.f, whole.f[chosen], tolerance_of(whole)):
             return None
         graph = Graph.below(part.outputs, part.parameters)
-        if not same_operations(graph, self._structure.graph):
+        uses = Structure.of(self._structure.graph, self.uses).uses_in(graph, len(units), part.parameters)
+        if uses is None:
             return None
-        uses = find_uses(graph, len(units), self._structure.graph, whole.n_units_in_batch, part.parameters)
-        if set(uses.unknown) - set(self.uses.unknown):
-            return None
-        orders = {each.use.node: each.use.layout.unit_major for found in self.uses.known.values() for each in found}
-        twin = dict(zip(graph.nodes, self._structure.graph.nodes, strict=True))
-        known = {name: found for name, found in uses.known.items() if name in self.uses.known}
-        uses = with_layouts(
-            Uses(known=known, unknown=self.uses.unknown), {node: orders.get(twin[node], True) for node in graph.nodes}
-        )
         return UnitBackward(linearisation=part, _structure=_Structure(graph=graph, uses=uses, reason=""))
 
     def squared_norms(
@@ -160,18 +154,43 @@ def _own_passes(linearisation: Linearisation, cotangent: Tensor, names: Sequence
 
 def _find(linearisation: Linearisation) -> _Structure:
     graph = Graph.below(linearisation.outputs, linearisation.parameters)
+    condition = (linearisation.drew_random_numbers, linearisation.uses_batch_statistics, all_rules())
     try:
-        uses = checked_uses(linearisation, graph)
+        uses = found_before(
+            linearisation.model,
+            graph,
+            linearisation.n_units_in_batch,
+            linearisation.parameters,
+            condition,
+            lambda: _tried(linearisation, graph),
+        )
+        if not all(keeps_its_tensors(each.use.node) for found in uses.known.values() for each in found):
+            raise NotByUnitError(
+                "the outputs keep their activations through hooks, as activation checkpointing does, and rules cannot "
+                "read them"
+            )
     except (NotByUnitError, NotReplayableError) as error:
         return _Structure(graph=graph, uses=Uses(known={}, unknown={}), reason=str(error))
-    reason = ""
+    return _Structure(graph=graph, uses=uses, reason="")
+
+
+def _tried(linearisation: Linearisation, graph: Graph) -> Uses:
+    """Uses that hold in a trial.
+
+    Raises:
+        NotByUnitError: some parameter's gradients cannot be told apart by unit.
+        NotReplayableError: batch normalisation met other calls in a pass over a few units.
+    """
+    uses = checked_uses(linearisation, graph)
     if uses.unknown:
         name, why = next(iter(uses.unknown.items()))
         if linearisation.drew_random_numbers:
-            reason = f"parameter {name!r}: {why}, and the forward pass draws random numbers that no second pass repeats"
-        elif not _units_stand_alone(linearisation):
-            reason = f"parameter {name!r}: {why}, and a unit has other outputs alone than in the batch"
-    return _Structure(graph=graph, uses=uses, reason=reason)
+            raise NotByUnitError(
+                f"parameter {name!r}: {why}, and the forward pass draws random numbers that no second pass repeats"
+            )
+        if not _units_stand_alone(linearisation):
+            raise NotByUnitError(f"parameter {name!r}: {why}, and a unit has other outputs alone than in the batch")
+    return uses
 
 
 def _units_stand_alone(linearisation: Linearisation) -> bool:

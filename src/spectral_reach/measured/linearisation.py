@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spectral_reach.measured.batch import Batch, output_tensor
 from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
 from spectral_reach.measured.causal_shift import labels_are_shifted
+from spectral_reach.measured.checkpointing import without_checkpointing
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.losses import LossFunction, LossGradient
 from spectral_reach.measured.rows import labelled_rows
@@ -44,7 +45,11 @@ class Linearisation:
     _causal_shift: bool = field(repr=False)
     _batch_norm: RecordStatistics = field(repr=False)
     _loss: LossGradient = field(repr=False)
+    _checkpointed: bool = field(repr=False)
     _samples: Tensor | None = field(repr=False, default=None)
+
+    def _activations(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._checkpointed else without_checkpointing()
 
     @property
     def loss(self) -> float:
@@ -65,6 +70,11 @@ class Linearisation:
         """What stands where f stands in ``outputs``, from a tensor of their shape, (N, K)."""
         rows = labelled_rows(like_outputs, self._batch.targets, causal_shift=self._causal_shift)
         return rows.outputs.flatten(1)
+
+    @property
+    def model(self) -> nn.Module:
+        """Whose outputs these are."""
+        return self._model
 
     @property
     def n_samples(self) -> int:
@@ -120,7 +130,7 @@ class Linearisation:
         part = self._batch.take(self.unit_in_batch[units])
         # Watching every operation for batch normalisation costs time, and there is none where the whole batch met none.
         replay = ReplayStatistics(self._batch_norm.statistics) if self.uses_batch_statistics else nullcontext()
-        with from_present_state(self._model), replay:
+        with from_present_state(self._model), replay, self._activations():
             outputs = output_tensor(part.outputs_of(self._model))
         rows = labelled_rows(outputs, part.targets, causal_shift=self._causal_shift)
         samples = torch.cat([(self.unit_of_row == unit).nonzero().squeeze(1) for unit in units])
@@ -144,6 +154,7 @@ def linearise(
     *,
     seed: int,
     returned: Any = None,
+    checkpointed: bool = False,
 ) -> Linearisation:
     """One forward pass. To be called inside ``isolation.leaving_no_trace``.
 
@@ -151,12 +162,14 @@ def linearise(
         model, batch, loss, parameters: as in ``sr.decompose``, checked.
         seed: starts the generators, so that equal batches meet equal dropout masks.
         returned: what the model has returned for the batch already, with its graph, instead of a pass.
+        checkpointed: leave the model's activation checkpointing on, for less memory.
     """
     parsed = Batch.parse(batch, model)
     batch_norm, drew = RecordStatistics(), False
     if returned is None:
         seed_generators(seed)
-        with from_present_state(model), batch_norm:
+        keep = nullcontext() if checkpointed else without_checkpointing()
+        with from_present_state(model), batch_norm, keep:
             before = generator_states(model)
             returned = parsed.outputs_of(model)
             drew = before != generator_states(model)
@@ -182,4 +195,5 @@ def linearise(
         _causal_shift=shift,
         _batch_norm=batch_norm,
         _loss=loss_gradient,
+        _checkpointed=checkpointed,
     )

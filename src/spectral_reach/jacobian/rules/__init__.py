@@ -9,5 +9,6 @@ from spectral_reach.jacobian.rules import embedding as embedding
 from spectral_reach.jacobian.rules import linear as linear
 from spectral_reach.jacobian.rules import normalisation as normalisation
 from spectral_reach.jacobian.rules.registry import Use as Use
+from spectral_reach.jacobian.rules.registry import all_rules as all_rules
 from spectral_reach.jacobian.rules.registry import find_rule as find_rule
 from spectral_reach.jacobian.rules.registry import layer_rule as layer_rule

@@ -79,3 +79,8 @@ def find_rule(node: Node, slot: int) -> Rule:
     if rule is None:
         raise NotByUnitError(f"there is no layer rule for input {slot} of {node.name()}")
     return rule
+
+
+def all_rules() -> tuple[tuple[tuple[str, int], Rule], ...]:
+    """What is registered, to tell whether it has changed."""
+    return tuple(_RULES.items())
