@@ -35,7 +35,7 @@ class Graph:
         nodes: each once, in an order that depends on the structure alone.
         takers: for each node who takes its outputs.
         leaves: the node that stands for each parameter that the tensor depends on, by name.
-        operations: equal for graphs of the same operations on tensors that come from the same operations and parameters.
+        operations: equal for graphs of the same operations on the results of the same operations and parameters.
     """
 
     nodes: Sequence[Node]
@@ -91,7 +91,7 @@ class Graph:
 
 
 def keeps_its_tensors(node: Node) -> bool:
-    """Whether what the operation saved is at hand: not recomputed, moved or unpacked by a hook, as checkpointing does."""
+    """Whether what the operation saved is at hand, and not with a hook, as activation checkpointing has it."""
     saved = (getattr(node, name) for name in _names_of_saved(type(node)))
     each = (tensor for found in saved for tensor in (found if isinstance(found, (list, tuple)) else (found,)))
     return all(getattr(tensor, "unpack_hook", None) is None for tensor in each)

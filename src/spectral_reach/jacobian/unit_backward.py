@@ -23,8 +23,8 @@ from spectral_reach.jacobian.graph import Graph, keeps_its_tensors
 from spectral_reach.jacobian.known_structures import Structure, found_before
 from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.pair_products import PairProducts
-from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.rules import all_rules
+from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.uses import Uses
 from spectral_reach.jacobian.vjp import not_finite, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError

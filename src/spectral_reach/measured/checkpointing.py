@@ -1,8 +1,8 @@
 """Forward passes that keep their activations, whatever activation checkpointing the model does in training.
 
-A checkpointed part keeps its inputs only and runs again in the backward pass, where each of its tensors can be had once.
-Layer rules need them beside autograd, and a measurement makes several backward passes over one forward pass, so that
-keeping the activations is also the faster way. It takes the memory that checkpointing saves.
+A checkpointed part keeps its inputs only and runs again in the backward pass, where each of its tensors can be had
+once. Layer rules need them beside autograd, and a measurement makes several backward passes over one forward pass, so
+that keeping the activations is also the faster way. It takes the memory that checkpointing saves.
 """
 
 from __future__ import annotations
