@@ -62,7 +62,19 @@ def assert_row(row: dict[str, Any], expected: sr.Decomposition, relative: float)
         assert row[name] == (pytest.approx(value, rel=relative, nan_ok=True) if isinstance(value, float) else value)
 
 
-@pytest.mark.parametrize("options", [{}, {"probes": 3}, {"units": 2, "probes": 2}, {"parameters": "middle"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"probes": 3},
+        {"units": 2, "probes": 2},
+        {"noise_units": 3},
+        {"noise_units": 2, "units": 2},
+        {"noise_units": B},
+        {"parameters": "middle"},
+        {"parameters": "middle", "noise_units": 4},
+    ],
+)
 def test_the_row_is_that_of_a_measurement_of_its_own(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     row, expected = in_step(Net().double(), **options)

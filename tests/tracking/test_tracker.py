@@ -166,6 +166,7 @@ def test_trackers_that_measure_something_else_do_not_share_a_folder(tmp_path: Pa
             "estimator": "auto",
             "probes": 1,
             "units": None,
+            "noise_units": None,
             "parameters": None,
             "parameter_count": 15,
             "seed": 1,

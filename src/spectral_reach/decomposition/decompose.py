@@ -31,6 +31,7 @@ def decompose(
     estimator: str = "auto",
     probes: int = 1,
     units: int | None = None,
+    noise_units: int | None = None,
     parameters: Selection = None,
     seed: int = 0,
     memory_budget: int = 2**28,
@@ -57,6 +58,8 @@ def decompose(
             where there are at most 1,024 output directions, else per unit, or batch where units cannot be told apart.
         probes: random probes; two or more give a standard error for this batch.
         units: estimate chi_net from this many random units of each batch; None for all.
+        noise_units: take the noise-corrected values from the products of this many random units' gradients with those
+            of all others, 2 or more, for less work and a larger error; None for all. With ``against`` always all.
         parameters: names, modules, parameters or a predicate ``(name, parameter) -> bool``; frozen ones never count.
         seed: of the probes, the choice of units and the dropout masks.
         memory_budget: bytes for batched vector-Jacobian products; changes speed, not results.
@@ -75,7 +78,7 @@ def decompose(
         >>> 0 <= result.chi_pos <= 1
         True
     """
-    prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
+    prepared = _prepare(model, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget)
     # Probes over the whole batch are what a model takes that needs checkpointing to fit into memory.
     checkpointed = estimator == "batch"
     with leaving_no_trace(prepared.model):
@@ -98,6 +101,7 @@ def decompose_in_step(
     estimator: str = "auto",
     probes: int = 1,
     units: int | None = None,
+    noise_units: int | None = None,
     parameters: Selection = None,
     seed: int = 0,
     memory_budget: int = 2**28,
@@ -105,7 +109,7 @@ def decompose_in_step(
     """``decompose`` between the forward and the backward pass of a training step, which it shares.
 
     Args:
-        model, batch, loss, estimator, probes, units, parameters, seed, memory_budget: as in ``decompose``.
+        model, batch, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget: as in ``decompose``.
         outputs: what the model has returned for the batch.
         step_loss: the scalar whose ``backward()`` the step is about to call.
         finished: called with the result at the end of that backward pass.
@@ -116,7 +120,7 @@ def decompose_in_step(
     Raises:
         ValueError, TypeError: as in ``decompose``, or ``step_loss`` is not a loss of these outputs alone.
     """
-    prepared = _prepare(model, loss, estimator, probes, units, parameters, seed, memory_budget)
+    prepared = _prepare(model, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget)
     with leaving_no_trace(prepared.model):
         return in_step(prepared.linearise(batch, returned=outputs), step_loss, estimator, prepared.options, finished)
 
@@ -148,6 +152,7 @@ def _prepare(
     estimator: str,
     probes: int,
     units: int | None,
+    noise_units: int | None,
     parameters: Selection,
     seed: int,
     memory_budget: int,
@@ -159,6 +164,7 @@ def _prepare(
     options = EstimatorOptions(
         probes=_positive_integer("probes", probes),
         units=None if units is None else _positive_integer("units", units),
+        noise_units=None if noise_units is None else _at_least_two("noise_units", noise_units),
         seed=_seed(seed),
         memory_budget=_positive_integer("memory_budget", memory_budget),
     )
@@ -185,4 +191,11 @@ def _positive_integer(name: str, value: object) -> int:
     number = _integer(name, value)
     if number < 1:
         raise ValueError(f"{name} is {number}; expected 1 or more")
+    return number
+
+
+def _at_least_two(name: str, value: object) -> int:
+    number = _integer(name, value)
+    if number < 2:
+        raise ValueError(f"{name} is {number}; expected 2 or more, for the error is the spread over them")
     return number

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
-from spectral_reach.decomposition.one_batch import from_parts
+from spectral_reach.decomposition.one_batch import from_parts, units_of_noise
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import EstimatorOptions, estimate_trace
 from spectral_reach.jacobian.unit_backward import UnitBackward
-from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
-from spectral_reach.jacobian.watched import check_path, watch
+from spectral_reach.jacobian.watched import Seen, check_path, watch
 from spectral_reach.measured.linearisation import Linearisation
 
 Finished = Callable[[Decomposition], None]
@@ -32,16 +29,19 @@ def in_step(
     backward = UnitBackward.of(linearisation)
     if backward.reason or backward.uses.unknown:
         return False
+    some = units_of_noise(linearisation, options)
+    if some is not None and any(parameter._backward_hooks for parameter in linearisation.parameters.values()):
+        # The sum over units comes with the training's gradient, which a hook of the caller's may change.
+        return False
 
-    def end(pairs: Tensor | None, reason: str) -> None:
-        if pairs is None:
+    def end(seen: Seen | None, reason: str) -> None:
+        if seen is None:
             finished(Decomposition.undefined_everywhere(reason, estimator))
-            return
-        products = UnitGradientProducts.of_pairs(pairs) if linearisation.n_units > 1 else None
-        finished(from_parts(linearisation, products, float(pairs.sum()), trace))
+        else:
+            finished(from_parts(linearisation, seen.chi_loss_of_row, seen.products, seen.squared_norm, trace))
 
     check_path(linearisation, step_loss)
     trace = estimate_trace(estimator, linearisation, options)
     # Last, for the passes of the measurement itself would set it off.
-    watch(backward, end)
+    watch(backward, some, end)
     return True

@@ -8,13 +8,21 @@ from torch import Tensor
 from spectral_reach.decomposition import lnp
 from spectral_reach.decomposition.assemble import TraceErrors, assemble
 from spectral_reach.decomposition.result import Decomposition
-from spectral_reach.estimators import EstimatorOptions, TraceEstimate, estimate_trace
-from spectral_reach.estimators.gradient_noise import NoiseFreeNorm, noise_free_norm
-from spectral_reach.estimators.subset import generator
+from spectral_reach.estimators import EstimatorOptions, TraceEstimate, check_count, estimate_trace
+from spectral_reach.estimators.gradient_noise import noise_free_norm, noise_free_norm_of_some
+from spectral_reach.estimators.subset import draw_units, generator
+from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_backward import UnitBackward
-from spectral_reach.jacobian.unit_gradients import UnitGradientProducts, loss_gradient, unit_gradient_products
+from spectral_reach.jacobian.unit_gradients import (
+    UnitGradientProducts,
+    loss_gradient,
+    some_unit_gradient_products,
+    unit_gradient_products,
+)
 from spectral_reach.jacobian.vjp import inner_product
 from spectral_reach.measured.linearisation import Linearisation
+
+Products = UnitGradientProducts | SomeUnitProducts
 
 
 def one_batch(linearisation: Linearisation, estimator: str, options: EstimatorOptions) -> Decomposition:
@@ -24,17 +32,24 @@ def one_batch(linearisation: Linearisation, estimator: str, options: EstimatorOp
         ValueError: gradients that are not finite, or what the estimator cannot cover.
     """
     products, delta_loss = products_of_units(linearisation, options)
-    return from_parts(linearisation, products, delta_loss, estimate_trace(estimator, linearisation, options))
+    trace = estimate_trace(estimator, linearisation, options)
+    return from_parts(linearisation, lnp.chi_loss_of_rows(linearisation.residual), products, delta_loss, trace)
 
 
 def from_parts(
-    linearisation: Linearisation, products: UnitGradientProducts | None, delta_loss: float, trace: TraceEstimate
+    linearisation: Linearisation,
+    chi_loss_of_row: Tensor,
+    products: Products | None,
+    delta_loss: float,
+    trace: TraceEstimate,
 ) -> Decomposition:
-    """The decomposition from products of the unit gradients (None for a single unit), ||g||^2 and the trace."""
-    chi_loss, chi_loss_of_unit = chi_losses(linearisation)
-    noise: NoiseFreeNorm | None = None
-    if products is not None:
-        chi_net_of_unit = None
+    """The decomposition from ||r_n||^2 of each sample, (N,) float64 on the CPU, products of the unit gradients (None
+    for a single unit), ||g||^2 and the trace."""
+    chi_loss, chi_loss_of_unit = by_unit(linearisation, chi_loss_of_row)
+    chi_net_of_unit, noise = None, None
+    if isinstance(products, SomeUnitProducts):
+        noise = noise_free_norm_of_some(products, linearisation.unit_weights, chi_loss_of_unit)
+    elif products is not None:
         if trace.unit_traces is not None:
             chi_net_of_unit = trace.unit_traces / linearisation.samples_of_unit.cpu()
         noise = noise_free_norm(products, linearisation.unit_weights, chi_loss_of_unit, chi_net_of_unit)
@@ -50,32 +65,52 @@ def from_parts(
         n_samples_against=None,
         noise=noise,
         noise_undefined="needs two units or more",
-        chi_net_by_unit=trace.unit_traces is not None,
+        chi_net_by_unit=chi_net_of_unit is not None,
     )
 
 
 def chi_losses(linearisation: Linearisation) -> tuple[float, Tensor]:
     """chi_loss, and the mean squared residual of each unit's samples, (n_units,)."""
-    squares = lnp.chi_loss_of_rows(linearisation.residual)
+    return by_unit(linearisation, lnp.chi_loss_of_rows(linearisation.residual))
+
+
+def by_unit(linearisation: Linearisation, squares: Tensor) -> tuple[float, Tensor]:
+    """The mean over samples, and that of each unit, (n_units,)."""
     sums = torch.zeros(linearisation.n_units, dtype=torch.float64).index_add_(
         0, linearisation.unit_of_row.cpu(), squares
     )
     return float(squares.mean()), sums / linearisation.samples_of_unit.cpu()
 
 
-def products_of_units(
-    linearisation: Linearisation, options: EstimatorOptions
-) -> tuple[UnitGradientProducts | None, float]:
+def products_of_units(linearisation: Linearisation, options: EstimatorOptions) -> tuple[Products | None, float]:
     """Products of the unit gradients (None for a single unit), and ||g||^2."""
+    some = units_of_noise(linearisation, options)
     backward = UnitBackward.of(linearisation)
-    if not backward.reason:
-        pairs = backward.inner_products(linearisation.residual) / linearisation.n_samples**2
+    N = linearisation.n_samples
+    if not backward.reason and some is None:
+        pairs = backward.inner_products(linearisation.residual) / N**2
         return UnitGradientProducts.of_pairs(pairs) if linearisation.n_units > 1 else None, float(pairs.sum())
+    if not backward.reason:
+        assert some is not None
+        products = backward.products_of_some(linearisation.residual, some, N)
+        return products, products.squared_norm
     gradient = loss_gradient(linearisation)
     delta_loss = inner_product(gradient, gradient)
     if linearisation.n_units == 1:
         return None, delta_loss
-    return unit_gradient_products(linearisation, gradient, [], signs_of(linearisation, options.seed)), delta_loss
+    signs = signs_of(linearisation, options.seed)
+    if some is not None:
+        return some_unit_gradient_products(linearisation, gradient, signs, some), delta_loss
+    return unit_gradient_products(linearisation, gradient, [], signs), delta_loss
+
+
+def units_of_noise(linearisation: Linearisation, options: EstimatorOptions) -> Tensor | None:
+    """Which units' gradients are multiplied with all others, (m,) int64 on the CPU; None for all."""
+    check_count("noise_units", options.noise_units, linearisation)
+    if options.noise_units is None or options.noise_units == linearisation.n_units:
+        return None
+    random = generator(options.seed, "noise units", torch.device("cpu"))
+    return draw_units(linearisation.n_units, options.noise_units, random)
 
 
 def signs_of(linearisation: Linearisation, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 
 
@@ -90,6 +91,58 @@ def noise_free_norm(
         stderr_undefined=stderr_undefined,
         position_stderr_undefined=position_undefined,
     )
+
+
+def noise_free_norm_of_some(products: SomeUnitProducts, weights: Tensor, chi_loss_of_unit: Tensor) -> NoiseFreeNorm:
+    """U of one batch from the rows of m >= 2 of its n units in the table of pair products.
+
+    Every unit of the m meets all n - 1 others: U = sum_i <g_i, g - g_i> / sum_i w_i (1 - w_i), unbiased too. With
+    h_ij = theta + a_i + a_j + e_ij, its variance over draws of the batch is, exactly for equal weights,
+
+        zeta_1 [(1 + (m-1)/(n-1))^2 / m + (n-m) / (n-1)^2] + zeta_2 (m+n-2) / (m (n-1)^2),
+
+    which for m = n is that of ``noise_free_norm``. Arguments as there; ``products`` of the m units.
+    """
+    chosen = products.units
+    w, n, m = weights[chosen], weights.numel(), len(chosen)
+    squared_weights = float(weights.square().sum())
+    rows = products.with_batch - products.squared_norms
+    expected_share = w * (1 - w)
+    value = float(rows.sum() / expected_share.sum())
+    zeta_1, zeta_2 = _parts_of_variance(rows / expected_share, products.pair_squares, w, n)
+    first = (1 + (m - 1) / (n - 1)) ** 2 / m + (n - m) / (n - 1) ** 2
+    stderr = math.sqrt(zeta_1 * first + zeta_2 * (m + n - 2) / (m * (n - 1) ** 2))
+
+    losses = weights * chi_loss_of_unit
+    loss = float(losses.sum())
+    loss_stderr = math.sqrt(n / (n - 1) * float((losses - weights * loss).square().sum()))
+    position, position_stderr = math.nan, math.nan
+    if loss > 0:
+        position = value / loss
+        position_stderr = math.hypot(stderr / loss, position * loss_stderr / loss)
+    return NoiseFreeNorm(
+        value=value,
+        stderr=stderr,
+        position=(position, position_stderr),
+        noise_scale=(products.squared_norm - value) / squared_weights / value if value > 0 else math.nan,
+    )
+
+
+def _parts_of_variance(rows: Tensor, pair_squares: float, weights: Tensor, n: int) -> tuple[float, float]:
+    """zeta_1 and zeta_2, neither below 0, from the mean kernel of m of n units with the others, (m,), and sum_{j<i}
+    <g_i, g_j>^2 over pairs of the m.
+
+    The sample variance of ``rows`` is (n-2)/(n-1)^2 ((n-2) zeta_1 + zeta_2) in expectation, and the mean square of h
+    over pairs theta^2 + 2 zeta_1 + zeta_2. Where the two cannot both be met, the variance of the rows decides.
+    """
+    m = len(rows)
+    spread = float(rows.var()) * (n - 1) ** 2 / (n - 2)  # (n-2) zeta_1 + zeta_2
+    outer = float(weights.sum()) ** 2 - float(weights.square().sum())
+    mean_square = 2 * pair_squares * (m * (m - 1)) / outer**2  # of h, as if all weights were equal
+    total = max(0.0, mean_square - float(rows.mean()) ** 2)  # 2 zeta_1 + zeta_2
+    zeta_2 = spread if n <= 4 else (total * (n - 2) - 2 * spread) / (n - 4)
+    zeta_2 = min(max(zeta_2, 0.0), spread)
+    return (spread - zeta_2) / (n - 2), zeta_2
 
 
 def noise_free_product(

@@ -19,15 +19,17 @@ class EstimatorOptions:
 
     Attributes:
         probes: M, random probes; ignored by exact estimators.
-        units: estimate from this many units, drawn at random; None for all.
+        units: estimate chi_net from this many units, drawn at random; None for all.
         seed: starts the probes' own generator.
         memory_budget: bytes that batched products may take.
+        noise_units: take the products of loss gradients for this many units, drawn at random; None for all.
     """
 
     probes: int
     units: int | None
     seed: int
     memory_budget: int
+    noise_units: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +99,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_count(name: str, units: int | None, linearisation: Linearisation) -> None:
+    """A ValueError where more units are asked for than there are."""
+    if units is not None and units > linearisation.n_units:
+        raise ValueError(
+            f"{name}={units}, but the batch holds {linearisation.n_units} labelled units; expected at most that"
+        )
+
+
 def estimate_trace(name: str, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
     """chi_net by the estimator ``name``, or by the first one that suits if ``name`` is ``"auto"``."""
-    if options.units is not None and options.units > linearisation.n_units:
-        raise ValueError(
-            f"units={options.units}, but the batch holds {linearisation.n_units} labelled units; expected at most that"
-        )
+    check_count("units", options.units, linearisation)
     estimate = (
         _first_suited(linearisation, options) if name == "auto" else _REGISTRY[name].estimate(linearisation, options)
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
 from spectral_reach.jacobian.forms import Form
@@ -77,23 +78,40 @@ def backward_by_unit(
     bottom = graph.bottommost(collector.nodes)
     if not bottom:
         return
-    edge_of_root = root if isinstance(root, GradientEdge) else torch.autograd.graph.get_gradient_edge(root)
-    cotangent = cotangent.to(edge_of_root.node._input_metadata[edge_of_root.output_nr].dtype)
-    handles = [node.register_prehook(partial(_hook, collector, node)) for node in collector.nodes.difference(bottom)]
-    try:
-        gradients = torch.autograd.grad(
-            root,
-            [edge(node) for node in bottom],
-            cotangent,
-            retain_graph=True,
-            allow_unused=True,
-        )
-    finally:
-        for handle in handles:
-            handle.remove()
+    gradients = _backward(collector, root, cotangent, collector.nodes.difference(bottom), [edge(n) for n in bottom])
     for node, gradient in zip(bottom, gradients, strict=True):
         collector.arrived(node, gradient)
     collector.none_for_the_rest()
+
+
+def backward_with_sums(
+    root: Tensor,
+    cotangent: Tensor,
+    known: Mapping[str, Sequence[ParameterUse]],
+    take: Take,
+    parameters: Sequence[nn.Parameter],
+) -> Sequence[Tensor | None]:
+    """The same in an ordinary backward pass, which also gives the gradients of the parameters, summed over units."""
+    collector = Collector(known, take)
+    gradients = _backward(collector, root, cotangent, collector.nodes, list(parameters))
+    collector.none_for_the_rest()
+    return gradients
+
+
+def _backward(
+    collector: Collector, root: Tensor | GradientEdge, cotangent: Tensor, watched: set[Node], asked: list[Any]
+) -> Sequence[Tensor | None]:
+    edge_of_root = root if isinstance(root, GradientEdge) else torch.autograd.graph.get_gradient_edge(root)
+    cotangent = cotangent.to(edge_of_root.node._input_metadata[edge_of_root.output_nr].dtype)
+    handles = [node.register_prehook(partial(_hook, collector, node)) for node in watched]
+    try:
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
+            root, asked, cotangent, retain_graph=True, allow_unused=True
+        )
+        return gradients
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _hook(collector: Collector, node: Node, gradients: Sequence[Tensor | None]) -> None:

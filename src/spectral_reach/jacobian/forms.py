@@ -44,6 +44,9 @@ class Form(Protocol):
     def block(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop`` of every G_i, (B, stop - start, columns), at least float32."""
 
+    def of_units(self, units: Tensor) -> Form:
+        """The same for some of the units, (m,) int64, which keeps nothing of the others."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dense:
@@ -79,6 +82,10 @@ class Dense:
     def block(self, start: int, stop: int) -> Tensor:
         """Some rows of every G_i."""
         return self.gradients[:, start:stop]
+
+    def of_units(self, units: Tensor) -> Dense:
+        """The same for some of the units."""
+        return Dense(gradients=self.gradients[units])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +143,10 @@ class OuterProducts:
         """Some rows of every G_i."""
         return torch.bmm(self.left[:, :, start:stop].mT, self.right)
 
+    def of_units(self, units: Tensor) -> OuterProducts:
+        """The same for some of the units."""
+        return OuterProducts(left=self.left[units], right=self.right[units])
+
 
 _MEMORY = 16.0
 
@@ -177,6 +188,10 @@ class LookUps:
         block = self.gradients.new_zeros((self.n_units, stop - start, self.columns))
         block.index_put_((unit, self.index[unit, place] - start), self.gradients[unit, place], accumulate=True)
         return block
+
+    def of_units(self, units: Tensor) -> LookUps:
+        """The same for some of the units."""
+        return LookUps(index=self.index[units], gradients=self.gradients[units], rows=self.rows)
 
 
 def total(forms: Sequence[Form]) -> Sequence[Form]:

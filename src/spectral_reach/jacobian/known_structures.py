@@ -85,9 +85,7 @@ class Structure:
                 expected = (*place.other_axes[:axis], n_units * place.layout.rows, *place.other_axes[axis:])
                 if shape_of(node) != expected or shape_of(source, place.number) != place.shape:
                     return None
-                use = Use(
-                    node=node, slot=place.slot, shape=place.shape, layout=replace(place.layout, n_units=n_units)
-                )
+                use = Use(node=node, slot=place.slot, shape=place.shape, layout=replace(place.layout, n_units=n_units))
                 known[name].append(
                     ParameterUse(
                         name=name,

@@ -34,7 +34,6 @@ class PairProducts:
                 self.not_finite = name
             self._products.add_(product)
 
-    @property
-    def of_labelled(self) -> Tensor:
-        """(n_units, n_units) float64 on the CPU."""
-        return self._products[self._labelled][:, self._labelled]
+    def of_labelled(self, factor: float = 1.0) -> Tensor:
+        """With all gradients divided by ``factor``: (n_units, n_units) float64 on the CPU."""
+        return self._products[self._labelled][:, self._labelled] / factor**2

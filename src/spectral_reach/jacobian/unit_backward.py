@@ -7,7 +7,7 @@ rule get an ordinary pass for each unit alone. What remains is ``reason``: why t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -17,13 +17,14 @@ from torch.autograd.graph import GradientEdge, Node
 
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
-from spectral_reach.jacobian.backward_pass import Take, backward_by_unit
+from spectral_reach.jacobian.backward_pass import Take, backward_by_unit, backward_with_sums
 from spectral_reach.jacobian.forms import Dense, Form
 from spectral_reach.jacobian.graph import Graph, keeps_its_tensors
 from spectral_reach.jacobian.known_structures import Structure, found_before
 from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.rules import all_rules
+from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
 from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.uses import Uses
 from spectral_reach.jacobian.vjp import not_finite, vjp
@@ -58,6 +59,11 @@ class UnitBackward:
     def uses(self) -> Uses:
         """Where parameters meet units, as far as it is known."""
         return self._structure.uses
+
+    @property
+    def leaves(self) -> Mapping[str, Node]:
+        """The nodes at which the gradients of parameters, summed over units, arrive."""
+        return self._structure.graph.leaves
 
     @property
     def reason(self) -> str:
@@ -118,7 +124,25 @@ class UnitBackward:
         self._run(cotangent, products.take, None, frozenset())
         if products.not_finite:
             raise ValueError(not_finite(products.not_finite))
-        return products.of_labelled
+        return products.of_labelled()
+
+    def products_of_some(self, cotangent: Tensor, units: Tensor, factor: float) -> SomeUnitProducts:
+        """Products of the gradients J_i^T v_i / factor of some labelled ``units``, (m,) int64, and their sum over all.
+
+        Raises:
+            ValueError: they are not finite.
+        """
+        assert not self.reason, self.reason
+        whole = self.linearisation
+        some = SomeUnits(whole, units)
+        sums = backward_with_sums(whole.f, cotangent, self.uses.known, some.take, list(whole.parameters.values()))
+        if self.uses.unknown:
+            _own_passes(whole, cotangent, list(self.uses.unknown), some.take, units)
+        for name, gradient in zip(whole.parameters, sums, strict=True):
+            some.take_sum(name, gradient)
+        if some.not_finite:
+            raise ValueError(not_finite(some.not_finite))
+        return some.products(factor)
 
     def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: frozenset[Node]) -> None:
         assert not self.reason, self.reason
@@ -135,14 +159,16 @@ class UnitBackward:
 _FOUND: WeakKeyDictionary[Linearisation, _Structure] = WeakKeyDictionary()
 
 
-def _own_passes(linearisation: Linearisation, cotangent: Tensor, names: Sequence[str], take: Take) -> None:
-    """The parameters ``names`` by an ordinary backward pass of each unit alone."""
+def _own_passes(
+    linearisation: Linearisation, cotangent: Tensor, names: Sequence[str], take: Take, units: Tensor | None = None
+) -> None:
+    """The parameters ``names`` by an ordinary backward pass of each unit alone, or of each of these ``units``."""
     parameters = {name: linearisation.parameters[name] for name in names}
     gradients = {
         name: p.new_zeros((linearisation.n_units_in_batch, *p.shape), dtype=torch.promote_types(p.dtype, torch.float32))
         for name, p in parameters.items()
     }
-    for unit in range(linearisation.n_units):
+    for unit in range(linearisation.n_units) if units is None else units.tolist():
         alone = replace(linearisation.of_units(torch.tensor([unit])), parameters=parameters)
         where = int(linearisation.unit_in_batch[unit])
         of_unit = vjp(alone.f, cotangent[linearisation.unit_of_row == unit], alone)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
-from spectral_reach.jacobian.vjp import Gradient, not_finite, squared_norm, vjp
+from spectral_reach.jacobian.some_units import SomeUnitProducts
+from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -84,22 +85,72 @@ def unit_gradient_products(
 
     ``gradient`` is g of the same linearisation.
     """
+    sums = _over_units(linearisation, gradient, vectors, signs, range(linearisation.n_units))
+    with_batch = sums.products[0]
+    different = with_batch.sum() - sums.squared_norms.sum()
+    return UnitGradientProducts(
+        squared_norms=sums.squared_norms,
+        with_batch=with_batch,
+        left_out=different - 2 * (with_batch - sums.squared_norms),
+        products=sums.products[1:],
+        pair_squares=sums.pair_squares,
+        signed_sum=[sums.signed],
+    )
+
+
+def some_unit_gradient_products(
+    linearisation: Linearisation, gradient: Gradient, signs: Tensor, units: Tensor
+) -> SomeUnitProducts:
+    """The same for some of the ``units``, (m,) int64, without ``vectors``."""
+    sums = _over_units(linearisation, gradient, [], signs, units.tolist())
+    return SomeUnitProducts(
+        units=units.cpu(),
+        squared_norms=sums.squared_norms,
+        with_batch=sums.products[0],
+        pair_squares=sums.pair_squares,
+        squared_norm=inner_product(gradient, gradient),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sums:
+    """Over m units: ``squared_norms`` (m,), ``products`` with g and the vectors (1 + vectors, m), the sum of squares
+    of pair products, sum_i g_i and sum_i s_i g_i, (P,)."""
+
+    squared_norms: Tensor
+    products: Tensor
+    pair_squares: float
+    total: Tensor
+    signed: Tensor
+
+
+def _over_units(
+    linearisation: Linearisation,
+    gradient: Gradient,
+    vectors: Sequence[Gradient],
+    signs: Tensor,
+    units: Sequence[int],
+) -> _Sums:
+    """By the first route that holds."""
     if not linearisation.drew_random_numbers and linearisation.n_units > 1:
-        products = _by_own_passes(linearisation, gradient, vectors, signs)
-        if products is not None:
-            return products
+        sums = _by_own_passes(linearisation, gradient, vectors, signs, units)
+        if sums is not None:
+            return sums
 
     def whole_graph(unit: int) -> Gradient:
         chosen = (linearisation.unit_of_row == unit).unsqueeze(1)
         return vjp(linearisation.f, linearisation.residual * chosen, linearisation)
 
-    products, _ = _accumulate(linearisation, whole_graph, gradient, vectors, signs)
-    return products
+    return _accumulate(linearisation, whole_graph, gradient, vectors, signs, units)
 
 
 def _by_own_passes(
-    linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
-) -> UnitGradientProducts | None:
+    linearisation: Linearisation,
+    gradient: Gradient,
+    vectors: Sequence[Gradient],
+    signs: Tensor,
+    units: Sequence[int],
+) -> _Sums | None:
     """The first route; None where it turns out not to hold."""
     tolerance = tolerance_of(linearisation)
 
@@ -111,14 +162,16 @@ def _by_own_passes(
         return vjp(outputs, residual, linearisation)
 
     try:
-        products, total = _accumulate(linearisation, own_pass, gradient, vectors, signs)
+        sums = _accumulate(linearisation, own_pass, gradient, vectors, signs, units)
     except Exception:
         # Whatever a model raises that cannot run on one unit (a fixed batch size, units that see each other): the
         # route over the whole graph needs no such thing, and an error that lies elsewhere comes again there.
         return None
+    if len(units) < linearisation.n_units:
+        return sums
     # Relative to the largest sum that gradients of these norms could have.
-    scale = linearisation.n_units * float(products.squared_norms.sum())
-    return products if squared_norm([total - _flat(gradient)]) <= tolerance**2 * scale else None
+    scale = linearisation.n_units * float(sums.squared_norms.sum())
+    return sums if squared_norm([sums.total - _flat(gradient)]) <= tolerance**2 * scale else None
 
 
 def _accumulate(
@@ -127,36 +180,28 @@ def _accumulate(
     gradient: Gradient,
     vectors: Sequence[Gradient],
     signs: Tensor,
-) -> tuple[UnitGradientProducts, Tensor]:
+    units: Sequence[int],
+) -> _Sums:
     """Go through the units once, with all sums in float64: late in training they are differences of large numbers.
 
-    ``summed_gradient(i)`` is N g_i, the sum over the unit's samples. The second result is sum_i g_i, (P,).
+    ``summed_gradient(i)`` is N g_i, the sum over the unit's samples.
     """
-    n_units = linearisation.n_units
     others = torch.stack([_flat(gradient), *map(_flat, vectors)])
-    products = torch.zeros(len(others), n_units, dtype=torch.float64)
-    squared_norms = torch.zeros(n_units, dtype=torch.float64)
+    products = torch.zeros(len(others), len(units), dtype=torch.float64)
+    squared_norms = torch.zeros(len(units), dtype=torch.float64)
     pair_squares = 0.0
     total, signed_sum = torch.zeros_like(others[0]), torch.zeros_like(others[0])
-    for unit in range(n_units):
+    for place, unit in enumerate(units):
         g = _flat(summed_gradient(unit)).div_(linearisation.n_samples)
-        squared_norms[unit] = torch.dot(g, g)
-        products[:, unit] = others @ g
+        squared_norms[place] = torch.dot(g, g)
+        products[:, place] = others @ g
         # E <g_i, sum_{j<i} s_j g_j>^2 = sum_{j<i} <g_i, g_j>^2.
         pair_squares += float(torch.dot(g, signed_sum)) ** 2
         total.add_(g)
         signed_sum.add_(g, alpha=float(signs[unit]))
-    with_batch = products[0]
-    different = with_batch.sum() - squared_norms.sum()
-    products_of_units = UnitGradientProducts(
-        squared_norms=squared_norms,
-        with_batch=with_batch,
-        left_out=different - 2 * (with_batch - squared_norms),
-        products=products[1:],
-        pair_squares=pair_squares,
-        signed_sum=[signed_sum],
+    return _Sums(
+        squared_norms=squared_norms, products=products, pair_squares=pair_squares, total=total, signed=signed_sum
     )
-    return products_of_units, total
 
 
 def _flat(gradient: Gradient) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,45 +19,84 @@ from torch.utils.hooks import RemovableHandle
 
 from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.backward_pass import Collector
+from spectral_reach.jacobian.forms import at_least_float32, row_squares
 from spectral_reach.jacobian.pair_products import PairProducts
+from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
 from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 from spectral_reach.measured.linearisation import Linearisation
 
-Finished = Callable[[Tensor | None, str], None]
-"""Called at the end of the backward pass with <g_i, g_j>, (n_units, n_units) float64, or with None and the reason."""
+_COMPARED = 1024
+"""Rows on which the loss of the step is compared with the measured one."""
 
 
-def watch(backward: UnitBackward, finished: Finished) -> None:
-    """Be told by the next backward pass through the outputs."""
-    _Watch(backward, finished)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What the backward pass of a step showed.
+
+    Attributes:
+        products: of the unit gradients; None for a single unit.
+        squared_norm: ||g||^2.
+        chi_loss_of_row: ||r_n||^2 of each sample, (N,) float64 on the CPU.
+    """
+
+    products: UnitGradientProducts | SomeUnitProducts | None
+    squared_norm: float
+    chi_loss_of_row: Tensor
+
+
+Finished = Callable[[Seen | None, str], None]
+"""Called at the end of the backward pass, with None and the reason where it showed something else."""
+
+
+def watch(backward: UnitBackward, units: Tensor | None, finished: Finished) -> None:
+    """Be told by the next backward pass through the outputs.
+
+    ``units``: which units' gradients to multiply with all others, (m,) int64; None for all.
+    """
+    _Watch(backward, units, finished)
 
 
 class _Watch:
-    def __init__(self, backward: UnitBackward, finished: Finished) -> None:
+    def __init__(self, backward: UnitBackward, units: Tensor | None, finished: Finished) -> None:
         self._linearisation = backward.linearisation
-        self._products = PairProducts(backward.linearisation)
+        self._products = PairProducts(self._linearisation) if units is None else SomeUnits(self._linearisation, units)
         self._collector = Collector(backward.uses.known, self._products.take)
         self._finished = finished
         self._factor: float | None = None
+        self._chi_loss_of_row = torch.empty(0)
         self._complaint = ""
         self._queued = False
-        outputs = torch.autograd.graph.get_gradient_edge(backward.linearisation.outputs)
+        outputs = torch.autograd.graph.get_gradient_edge(self._linearisation.outputs)
         self._handles: list[RemovableHandle] = [
             outputs.node.register_prehook(partial(self._at_outputs, outputs.output_nr)),
             *(node.register_prehook(partial(self._at_use, node)) for node in self._collector.nodes),
         ]
+        if units is not None:
+            self._handles += [
+                leaf.register_prehook(partial(self._at_leaf, name)) for name, leaf in backward.leaves.items()
+            ]
 
     def _at_outputs(self, number: int, gradients: Sequence[Tensor | None]) -> None:
         self._end_with_this_pass()
         try:
             d = gradients[number]
-            self._factor = 0.0 if d is None else _factor(self._linearisation, d)
+            if d is None:
+                d = torch.zeros_like(self._linearisation.outputs)
+            self._factor, self._chi_loss_of_row = _compared(self._linearisation, d.detach())
         except ValueError as error:
             self._complaint = str(error)
 
     def _at_use(self, node: Node, gradients: Sequence[Tensor | None]) -> None:
         self._end_with_this_pass()
         self._collector.arrived(node, gradients[0])
+
+    @torch.no_grad()
+    def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:
+        assert isinstance(self._products, SomeUnits)
+        self._end_with_this_pass()
+        with torch.autocast(self._linearisation.f.device.type, enabled=False):
+            self._products.take_sum(name, gradients[0])
 
     def _end_with_this_pass(self) -> None:
         if not self._queued:
@@ -67,45 +107,69 @@ class _Watch:
     def _end(self) -> None:
         for handle in self._handles:
             handle.remove()
-        products, complaint = self._products.of_labelled, self._complaint
+        complaint = self._complaint
+        missing = [*self._collector.missing, *(self._products.waiting if isinstance(self._products, SomeUnits) else ())]
         if not complaint and self._factor is None:
             complaint = "the backward pass of the step did not start at the measured outputs"
-        elif not complaint and self._collector.missing:
-            complaint = f"the backward pass of the step did not reach parameter {self._collector.missing[0]!r}"
+        elif not complaint and missing:
+            complaint = f"the backward pass of the step did not reach parameter {missing[0]!r}"
         elif not complaint and self._products.not_finite:
             complaint = f"the gradient of parameter {self._products.not_finite!r} is not finite in the training step"
         if complaint:
             self._finished(None, complaint)
         else:
-            assert self._factor is not None
-            self._finished(products / self._factor**2 if self._factor else products, "")
+            self._finished(self._seen(), "")
+
+    def _seen(self) -> Seen:
+        factor = self._factor or 1.0  # where all gradients are 0 it does not matter
+        if isinstance(self._products, SomeUnits):
+            some = self._products.products(factor)
+            return Seen(products=some, squared_norm=some.squared_norm, chi_loss_of_row=self._chi_loss_of_row)
+        pairs = self._products.of_labelled(factor)
+        return Seen(
+            products=UnitGradientProducts.of_pairs(pairs) if len(pairs) > 1 else None,
+            squared_norm=float(pairs.sum()),
+            chi_loss_of_row=self._chi_loss_of_row,
+        )
 
 
-def _factor(linearisation: Linearisation, d: Tensor) -> float:
-    """c in d = c dL/d(outputs), with L the loss that is measured; 0 where both are 0.
+@torch.no_grad()
+def _compared(linearisation: Linearisation, d: Tensor) -> tuple[float, Tensor]:
+    """c in d = c dL/d(outputs), with L the loss that is measured, and ||r_n||^2 of each sample; 0 where both are 0.
+
+    Rows without a label have to have no gradient. The others are compared, all or many of them by chance.
 
     Raises:
         ValueError: the two are not in proportion: the step has another loss.
     """
-    (expected,) = torch.autograd.grad(
-        linearisation.f,
-        linearisation.outputs,
-        linearisation.residual.to(linearisation.f.dtype) / linearisation.n_samples,
-        retain_graph=True,
-    )
-    d, expected = (t.detach().flatten().to(torch.promote_types(t.dtype, torch.float32)) for t in (d, expected))
-    size, expected_size = (float(torch.linalg.vector_norm(t, dtype=torch.float64)) for t in (d, expected))
-    if size == expected_size == 0:
-        return 0.0
+    N = linearisation.n_samples
+    rows = linearisation.labelled(d)
+    squares = row_squares(at_least_float32(rows)).cpu()
+    size_elsewhere = 0.0
+    if rows.numel() < d.numel():
+        size_elsewhere = float(row_squares(at_least_float32(d).reshape(1, -1))) - float(squares.sum())
+    if N > _COMPARED:
+        # A generator of its own: looking at a step draws nothing from those of the training.
+        random = torch.Generator().manual_seed(N)
+        chosen = torch.randperm(N, generator=random)[:_COMPARED].to(rows.device)
+    else:
+        chosen = torch.arange(N, device=rows.device)
+    got = at_least_float32(rows[chosen])
+    expected = linearisation.residual_of(chosen).to(got.dtype) / N
+    size, expected_size = (float(torch.linalg.vector_norm(t, dtype=torch.float64)) for t in (got, expected))
+    if size == expected_size == 0 and float(squares.sum()) == 0:
+        return 0.0, squares
     # From the norms, which are taken in float64; the product only tells the sign.
-    factor = math.copysign(size / expected_size, float(torch.dot(d, expected))) if expected_size else 0.0
-    rest = float(torch.linalg.vector_norm(expected.mul_(factor).sub_(d), dtype=torch.float64))
-    if not rest <= max(tolerance_of(linearisation), 1e-4) * size:
+    sign = float(torch.dot(got.flatten(), expected.flatten()))
+    factor = math.copysign(size / expected_size, sign) if expected_size else 0.0
+    rest = float(torch.linalg.vector_norm(expected.mul_(factor).sub_(got), dtype=torch.float64))
+    tolerance = max(tolerance_of(linearisation), 1e-4)
+    if not (rest <= tolerance * size and size_elsewhere <= tolerance * float(squares.sum()) and factor):
         raise ValueError(
             "the loss of the training step has another gradient at the outputs than the loss that is measured; "
             "expected the same mean loss up to a factor: give the tracker the loss of the training, on the same labels"
         )
-    return factor
+    return factor, squares * (N / factor) ** 2
 
 
 def check_path(linearisation: Linearisation, loss: object) -> None:

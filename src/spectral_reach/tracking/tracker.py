@@ -40,8 +40,8 @@ class Tracker:
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
             same settings has left it, and no other process may write it until ``close()``. A ``RunFolder`` is
             written to under the caller's lock. None keeps the rows in memory only.
-        loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
-            ``memory_budget``.
+        loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``noise_units``,
+            ``parameters`` and ``memory_budget``.
         seed: where the probe seeds of all steps come from; 0 to 2**63 - 1.
 
     Raises:
@@ -77,6 +77,7 @@ class Tracker:
         estimator: str = "auto",
         probes: int = 1,
         units: int | None = None,
+        noise_units: int | None = None,
         parameters: Selection = None,
         seed: int = 0,
         memory_budget: int = 2**28,
@@ -89,6 +90,7 @@ class Tracker:
         seed = _checked_seed(seed)
         probes = integer_from(1, "probes", probes)
         units = None if units is None else integer_from(1, "units", units)
+        noise_units = None if noise_units is None else integer_from(2, "noise_units", noise_units)
         memory_budget = integer_from(1, "memory_budget", memory_budget)
         if out is not None and not isinstance(out, (str, os.PathLike, RunFolder)):
             raise TypeError(f"out is {out!r}; expected the path of a folder, a RunFolder, or None for no file")
@@ -104,6 +106,7 @@ class Tracker:
             "estimator": estimator,
             "probes": probes,
             "units": units,
+            "noise_units": noise_units,
             "parameters": parameters,
             "memory_budget": memory_budget,
         }
@@ -229,6 +232,7 @@ class Tracker:
             "estimator": self._options["estimator"],
             "probes": self._options["probes"],
             "units": self._options["units"],
+            "noise_units": self._options["noise_units"],
             "parameters": None if selection is None else list(chosen),
             "parameter_count": sum(parameter.numel() for parameter in chosen.values()),
             "seed": self._seed,

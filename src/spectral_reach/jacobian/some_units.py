@@ -1,0 +1,95 @@
+"""Inner products of the gradients of some units with each other and with the gradient of the whole batch.
+
+They cost as much less than those of all pairs as there are fewer units, and need the gradient g of the batch, which a
+training step makes anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_reach.jacobian import forms
+from spectral_reach.jacobian.forms import Form, row_squares
+from spectral_reach.measured.linearisation import Linearisation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SomeUnitProducts:
+    """Products of the gradients of m of n units, float64 on the CPU.
+
+    Attributes:
+        units: which, (m,) int64.
+        squared_norms: ||g_i||^2, (m,).
+        with_batch: <g_i, g> with the gradient g of all units, (m,).
+        pair_squares: sum_{j<i} <g_i, g_j>^2 over pairs of the m, or an unbiased estimate of it from random signs.
+        squared_norm: ||g||^2.
+    """
+
+    units: Tensor
+    squared_norms: Tensor
+    with_batch: Tensor
+    pair_squares: float
+    squared_norm: float
+
+
+class SomeUnits:
+    """Gathers the products parameter by parameter: first the forms by unit, then the gradient of the batch.
+
+    Products are taken within blocks of gradients in their own precision and added in float64.
+    """
+
+    def __init__(self, linearisation: Linearisation, units: Tensor) -> None:
+        self._units = units.cpu()
+        self._in_batch = linearisation.unit_in_batch[units.to(linearisation.unit_in_batch.device)]
+        self._waiting: dict[str, list[Form]] = {}
+        m = len(units)
+        self._pairs = torch.zeros(m, m, dtype=torch.float64)
+        self._with_batch = torch.zeros(m, dtype=torch.float64)
+        self._squared_norm = 0.0
+        self.not_finite = ""
+        """The first parameter whose gradients are not finite."""
+
+    @property
+    def waiting(self) -> list[str]:
+        """Parameters whose forms came without a gradient."""
+        return list(self._waiting)
+
+    def take(self, name: str, found: Sequence[Form]) -> None:
+        """The gradients of one parameter by unit, of which those of the chosen units are kept."""
+        self._waiting[name] = [form.of_units(self._in_batch) for form in found]
+
+    def take_sum(self, name: str, gradient: Tensor | None) -> None:
+        """The gradient of the whole batch for one parameter, whose forms came before; None if there is none."""
+        found = self._waiting.pop(name, None)
+        if gradient is None:
+            return
+        gradient = forms.at_least_float32(gradient.to_dense() if gradient.is_sparse else gradient)
+        self._squared_norm += float(row_squares(gradient.reshape(1, -1)))
+        whole = gradient.reshape(-1)
+        start = 0
+        for block in forms.blocks(forms.total(found)) if found else ():
+            of_units = block.flatten(1)
+            stop = start + of_units.shape[1]
+            both = torch.cat([of_units, whole[start:stop].to(of_units.dtype).unsqueeze(0)])
+            products = (of_units @ both.mT).to(torch.float64).cpu()
+            self._pairs.add_(products[:, :-1])
+            self._with_batch.add_(products[:, -1])
+            start = stop
+        if not self.not_finite and not bool(torch.isfinite(self._with_batch.sum() + self._squared_norm)):
+            self.not_finite = name
+
+    def products(self, factor: float) -> SomeUnitProducts:
+        """With all gradients divided by ``factor``."""
+        pairs = self._pairs / factor**2
+        own = pairs.diagonal()
+        return SomeUnitProducts(
+            units=self._units,
+            squared_norms=own,
+            with_batch=self._with_batch / factor**2,
+            pair_squares=(float(pairs.square().sum()) - float(own.square().sum())) / 2,
+            squared_norm=self._squared_norm / factor**2,
+        )
