@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spectral_reach.jacobian.forms import at_least_float32, norm
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -22,5 +23,4 @@ def tolerance_of(linearisation: Linearisation) -> float:
 def same_outputs(outputs: Tensor, expected: Tensor, tolerance: float) -> bool:
     """Whether two passes gave the same outputs."""
     outputs, expected = outputs.detach(), expected.detach()
-    deviation = torch.linalg.vector_norm(outputs - expected, dtype=torch.float64)
-    return bool(deviation <= tolerance * torch.linalg.vector_norm(expected, dtype=torch.float64))
+    return norm(at_least_float32(outputs - expected)) <= tolerance * norm(at_least_float32(expected))

@@ -12,6 +12,7 @@ products between units are wanted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -243,6 +244,11 @@ def row_squares(rows: Tensor) -> Tensor:
             return squares
     in_float64: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return in_float64.square()
+
+
+def norm(tensor: Tensor) -> float:
+    """Of all entries."""
+    return math.sqrt(float(row_squares(tensor.reshape(1, -1))))
 
 
 _STRETCH = 1024

@@ -73,10 +73,15 @@ class HiddenProbes:
     @classmethod
     def of(cls, weight: Tensor) -> HiddenProbes:
         """From W, (K, D)."""
-        W = weight.to(torch.float64)
-        K, D = W.shape
-        e, vectors = torch.linalg.eigh(W @ W.mT if K < D else W.mT @ W)
-        kept = e > e[-1] * max(K, D) * torch.finfo(torch.float64).eps
+        K, D = weight.shape
+        if K < D:
+            W = weight.to(torch.float64)
+            e, vectors = torch.linalg.eigh(W @ W.mT)
+        else:
+            # In the precision of W: with a large vocabulary this product takes longer than all that follows.
+            e, vectors = torch.linalg.eigh((weight.mT @ weight).to(torch.float64))
+        # What lies below is rounding, and too little to count.
+        kept = e > e[-1] * 4 * torch.finfo(weight.dtype if K >= D else torch.float64).eps
         e, vectors = e[kept], vectors[:, kept]
         # Unit vectors along which W stretches by sqrt(e), in the hidden space.
         directions = (W.mT @ vectors) / e.sqrt() if K < D else vectors

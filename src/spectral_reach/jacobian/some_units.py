@@ -74,10 +74,8 @@ class SomeUnits:
         for block in forms.blocks(forms.total(found)) if found else ():
             of_units = block.flatten(1)
             stop = start + of_units.shape[1]
-            both = torch.cat([of_units, whole[start:stop].to(of_units.dtype).unsqueeze(0)])
-            products = (of_units @ both.mT).to(torch.float64).cpu()
-            self._pairs.add_(products[:, :-1])
-            self._with_batch.add_(products[:, -1])
+            self._pairs.add_((of_units @ of_units.mT).to(torch.float64).cpu())
+            self._with_batch.add_((of_units @ whole[start:stop].to(of_units.dtype)).to(torch.float64).cpu())
             start = stop
         if not self.not_finite and not bool(torch.isfinite(self._with_batch.sum() + self._squared_norm)):
             self.not_finite = name

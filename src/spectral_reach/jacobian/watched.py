@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.backward_pass import Collector
-from spectral_reach.jacobian.forms import at_least_float32, row_squares
+from spectral_reach.jacobian.forms import at_least_float32, norm, row_squares
 from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
 from spectral_reach.jacobian.unit_backward import UnitBackward
@@ -147,7 +147,7 @@ def _compared(linearisation: Linearisation, d: Tensor) -> tuple[float, Tensor]:
     squares = row_squares(at_least_float32(rows)).cpu()
     size_elsewhere = 0.0
     if rows.numel() < d.numel():
-        size_elsewhere = float(row_squares(at_least_float32(d).reshape(1, -1))) - float(squares.sum())
+        size_elsewhere = norm(at_least_float32(d)) ** 2 - float(squares.sum())
     if N > _COMPARED:
         # A generator of its own: looking at a step draws nothing from those of the training.
         random = torch.Generator().manual_seed(N)
@@ -156,13 +156,13 @@ def _compared(linearisation: Linearisation, d: Tensor) -> tuple[float, Tensor]:
         chosen = torch.arange(N, device=rows.device)
     got = at_least_float32(rows[chosen])
     expected = linearisation.residual_of(chosen).to(got.dtype) / N
-    size, expected_size = (float(torch.linalg.vector_norm(t, dtype=torch.float64)) for t in (got, expected))
+    size, expected_size = (norm(t) for t in (got, expected))
     if size == expected_size == 0 and float(squares.sum()) == 0:
         return 0.0, squares
-    # From the norms, which are taken in float64; the product only tells the sign.
+    # From the norms, which are the more exact; the product only tells the sign.
     sign = float(torch.dot(got.flatten(), expected.flatten()))
     factor = math.copysign(size / expected_size, sign) if expected_size else 0.0
-    rest = float(torch.linalg.vector_norm(expected.mul_(factor).sub_(got), dtype=torch.float64))
+    rest = norm(expected.mul_(factor).sub_(got))
     tolerance = max(tolerance_of(linearisation), 1e-4)
     if not (rest <= tolerance * size and size_elsewhere <= tolerance * float(squares.sum()) and factor):
         raise ValueError(
