@@ -6,8 +6,8 @@ Two kinds of error, each with the truth it is an error of:
 - of the population: everything from one probe on a fresh batch for each seed, drawn with replacement from a finite
   data set, against the exact values of the whole data set, which is the population.
 
-An interval is the estimate and 1.96 standard errors to either side. Student's factor for the number of units takes its
-place in the last column: errors of the population come from the spread of so many units.
+The plain interval is the estimate and 1.96 standard errors to either side; the other one is ``Decomposition.interval``.
+Noise-corrected values also come from the products of a few units with all others (``noise_units``).
 
 Run it with ``python benchmarks/coverage.py``, or after the benchmark with ``estimators.py --coverage``.
 """
@@ -18,14 +18,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import t as student
 from torch import Tensor, nn
 from ways import linearised
 from workload import OUT, Batch
@@ -38,10 +37,11 @@ from spectral_reach.studies.models.llama import LlamaConfig
 POPULATION = 256
 UNITS = 32
 PART = 8
+FEW = 8
 NORMAL = 1.96
 
-Estimate = tuple[float, float]
-"""A value and its standard error."""
+Estimate = tuple[float, float, float, float]
+"""A value, its standard error and the two ends of its interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Row:
         mean_error: of the estimates, in standard errors of their mean: within 3 if they are unbiased.
         stderr_to_scatter: root mean square of the standard errors over the standard deviation of the estimates.
         coverage: share of intervals of 1.96 standard errors that hold the truth.
-        coverage_student: the same with Student's factor.
+        coverage_interval: share of ``Decomposition.interval`` that do.
         seeds: behind it.
     """
 
@@ -62,7 +62,7 @@ class Row:
     mean_error: float
     stderr_to_scatter: float
     coverage: float
-    coverage_student: float
+    coverage_interval: float
     seeds: int
 
 
@@ -103,9 +103,11 @@ def rows_of(name: str, model: nn.Module, population: Batch, seeds: int) -> Itera
     exact = sr.decompose(model, batch, estimator="exact").chi_net
     linearisation = linearised(model, batch)
     for probes in (2, 4):
-        freedom = UNITS * (probes - 1)
-        estimates = [_of_batch(linearisation, probes, seed) for seed in track(range(seeds), f"{name}, {probes} probes")]
-        yield _row(name, f"chi_net of this batch, {probes} probes", estimates, exact, freedom)
+        shell = sr.decompose(model, batch, estimator="per_unit", probes=probes)
+        estimates = [
+            _of_batch(linearisation, shell, probes, seed) for seed in track(range(seeds), f"{name}, {probes} probes")
+        ]
+        yield _row(name, f"chi_net of this batch, {probes} probes", estimates, exact)
 
     whole = sr.decompose(model, population, estimator="batch")
     # Units do not see each other and have equally many samples, so that parts give the trace of the whole.
@@ -114,10 +116,13 @@ def rows_of(name: str, model: nn.Module, population: Batch, seeds: int) -> Itera
     found: dict[str, list[Estimate]] = {}
     for seed in track(range(seeds), f"{name}, fresh batches"):
         chosen = torch.randint(POPULATION, (UNITS,), generator=torch.Generator().manual_seed(seed))
-        result = sr.decompose(model, (inputs[chosen], targets[chosen]), estimator="per_unit", seed=seed)
-        found.setdefault("chi_net", []).append((result.chi_net, result.chi_net_population_stderr))
+        fresh = inputs[chosen], targets[chosen]
+        result = sr.decompose(model, fresh, estimator="per_unit", seed=seed)
+        few = sr.decompose(model, fresh, estimator="per_unit", seed=seed, units=FEW, noise_units=FEW)
+        found.setdefault("chi_net", []).append(_estimate(result, "chi_net_population", result.chi_net))
         for field in ("delta_loss_unbiased", "chi_pos_unbiased"):
-            found.setdefault(field, []).append((getattr(result, field), getattr(result, f"{field}_stderr")))
+            for each, which in ((result, ""), (few, f", {FEW} units")):
+                found.setdefault(field + which, []).append(_estimate(each, field, getattr(each, field)))
     # Of the population itself nothing has to be corrected.
     truths = {
         "chi_net": chi_net,
@@ -125,30 +130,31 @@ def rows_of(name: str, model: nn.Module, population: Batch, seeds: int) -> Itera
         "chi_pos_unbiased": whole.delta_loss / (whole.chi_loss * chi_net),
     }
     for field, estimates in found.items():
-        yield _row(name, f"{field} of the population, 1 probe", estimates, truths[field], UNITS - 1)
+        yield _row(name, f"{field} of the population, 1 probe", estimates, truths[field.split(",")[0]])
 
 
-def _of_batch(linearisation: Linearisation, probes: int, seed: int) -> Estimate:
+def _of_batch(linearisation: Linearisation, shell: sr.Decomposition, probes: int, seed: int) -> Estimate:
+    """Another estimate of chi_net of the batch that ``shell`` is a measurement of, with nothing else made again."""
     options = EstimatorOptions(probes=probes, units=None, seed=seed, memory_budget=2**28)
     estimate = estimate_trace("per_unit", linearisation, options)
-    return estimate.chi_net, estimate.stderr
+    result = replace(shell, chi_net=estimate.chi_net, chi_net_stderr=estimate.stderr)
+    return _estimate(result, "chi_net", result.chi_net)
 
 
-def _row(model: str, what: str, estimates: list[Estimate], truth: float, freedom: int) -> Row:
-    errors = [value - truth for value, _ in estimates]
+def _estimate(result: sr.Decomposition, name: str, value: float) -> Estimate:
+    return value, getattr(result, f"{name}_stderr"), *result.interval(name)
+
+
+def _row(model: str, what: str, estimates: list[Estimate], truth: float) -> Row:
+    errors = [value - truth for value, *_ in estimates]
     scatter = statistics.stdev(errors)
-
-    def covered(factor: float) -> float:
-        inside = sum(abs(value - truth) <= factor * stderr for value, stderr in estimates)
-        return inside / len(estimates)
-
     return Row(
         model=model,
         what=what,
         mean_error=statistics.fmean(errors) / scatter * len(errors) ** 0.5,
-        stderr_to_scatter=statistics.fmean(stderr**2 for _, stderr in estimates) ** 0.5 / scatter,
-        coverage=covered(NORMAL),
-        coverage_student=covered(float(student.ppf(0.975, freedom))),
+        stderr_to_scatter=statistics.fmean(stderr**2 for _, stderr, *_ in estimates) ** 0.5 / scatter,
+        coverage=statistics.fmean(abs(value - truth) <= NORMAL * stderr for value, stderr, *_ in estimates),
+        coverage_interval=statistics.fmean(low <= truth <= high for *_, low, high in estimates),
         seeds=len(estimates),
     )
 
@@ -157,7 +163,7 @@ def show(rows: list[Row], console: Console) -> None:
     """The table."""
     spread = (0.95 * 0.05 / rows[0].seeds) ** 0.5
     table = Table(title=f"{rows[0].seeds:,} seeds; a coverage of 95% comes out within ±{2 * spread:.1%}")
-    for column in ("model", "estimate", "mean error", "error bar / scatter", "coverage", "with Student's t"):
+    for column in ("model", "estimate", "mean error", "error bar / scatter", "coverage", "of .interval()"):
         table.add_column(column, justify="left" if column in ("model", "estimate") else "right")
     for row in rows:
         table.add_row(
@@ -166,7 +172,7 @@ def show(rows: list[Row], console: Console) -> None:
             f"{row.mean_error:+.1f}",
             f"{row.stderr_to_scatter:.3f}",
             f"{row.coverage:.1%}",
-            f"{row.coverage_student:.1%}",
+            f"{row.coverage_interval:.1%}",
         )
     console.print(table)
 

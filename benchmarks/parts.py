@@ -6,22 +6,37 @@ from collections.abc import Callable, Mapping
 
 from timing import Times
 from torch import nn
-from ways import linearised
+from ways import few_units, linearised
 from workload import Batch
 
+import spectral_reach as sr
+from spectral_reach.jacobian.graph import Graph
+from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.measured.linearisation import Linearisation
 
 
 def works(model: nn.Module, batch: Batch) -> dict[str, Callable[[int], object]]:
     """Pieces of work to time; each is called with the number of the round."""
     linearisation = linearised(model, batch)
     backward = UnitBackward.of(linearisation)
+    few = few_units(batch)
     return {
         "forward": lambda _: model(batch[0]).logits.shape,
-        "linearise": lambda _: linearised(model, batch).loss,
-        "linearise_and_check": lambda _: UnitBackward.of(linearised(model, batch)).reason,
+        "linearise": lambda _: linearised(model, batch).residual.shape,
+        "linearise_and_check": lambda _: _checked(linearised(model, batch)),
         "unit_gradient_products": lambda _: backward.inner_products(linearisation.residual).shape,
+        "decompose": lambda seed: sr.decompose(model, batch, estimator="per_unit", seed=seed),
+        "decompose_few": lambda seed: sr.decompose(
+            model, batch, estimator="per_unit", units=few, noise_units=few, seed=seed
+        ),
     }
+
+
+def _checked(linearisation: Linearisation) -> object:
+    """The trial on two units, as the 1st, 2nd, 4th, 8th, ... measurement of a model makes it, and the gradient."""
+    graph = Graph.below(linearisation.outputs, linearisation.parameters)
+    return checked_uses(linearisation, graph), linearisation.residual.shape
 
 
 def named(times: Mapping[str, Times]) -> dict[str, float]:
@@ -29,6 +44,8 @@ def named(times: Mapping[str, Times]) -> dict[str, float]:
     return {
         "forward pass": times["forward"].median,
         "isolation and loss gradient at the outputs": times["linearise"].median - times["forward"].median,
-        "check of the layer rules on two units": times["linearise_and_check"].median - times["linearise"].median,
+        "graph and check of the layer rules": times["linearise_and_check"].median - times["linearise"].median,
         "products of the units' loss gradients": times["unit_gradient_products"].median,
+        "a whole decomposition": times["decompose"].median,
+        "one with a few units": times["decompose_few"].median,
     }

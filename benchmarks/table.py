@@ -74,7 +74,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         f"{name} {difference:.1g}" for name, difference in result["same_vector_largest_relative_difference"].items()
     )
     tracked = ", ".join(
-        f"{tracked['added_training_steps']:+.2f} with {tracked['units']} units" for tracked in result["tracked_steps"]
+        f"{tracked['added_training_steps']:+.2f} with units={tracked['units']}, noise_units={tracked['noise_units']}"
+        for tracked in result["tracked_steps"]
     )
     return [
         f"A training step that sr.Tracker measures in takes longer by {tracked}, in training steps.",

@@ -22,16 +22,18 @@ PREFIX = "tracked_step"
 
 
 def works(model: nn.Module, batch: Batch) -> dict[str, Callable[[int], object]]:
-    """A training step with a measurement of all units in it, and one with a few, to time."""
+    """Training steps to time, with measurements of all units and of a few in them."""
+    every, few = len(batch[0]), few_units(batch)
     return {
-        f"{PREFIX}_{units}": _step(copy.deepcopy(model), batch, units) for units in (len(batch[0]), few_units(batch))
+        f"{PREFIX}_{units}_{noise_units}": _step(copy.deepcopy(model), batch, units, noise_units)
+        for units, noise_units in ((every, every), (every, few), (few, every), (few, few))
     }
 
 
-def _step(model: nn.Module, batch: Batch, units: int) -> Callable[[int], object]:
+def _step(model: nn.Module, batch: Batch, units: int, noise_units: int) -> Callable[[int], object]:
     inputs, targets = batch
     optimiser = resting_optimiser(model, batch)
-    tracker = sr.Tracker(model, schedule=1, estimator="per_unit", units=units)
+    tracker = sr.Tracker(model, schedule=1, estimator="per_unit", units=units, noise_units=noise_units)
 
     def step(_: int) -> float:
         number = len(tracker.history)
@@ -51,7 +53,8 @@ def added(times: Mapping[str, Times]) -> list[dict[str, Any]]:
     """What each adds to a training step without a measurement, in such steps, from the times of each round."""
     return [
         {
-            "units": int(name.removeprefix(f"{PREFIX}_")),
+            "units": int(name.split("_")[-2]),
+            "noise_units": int(name.split("_")[-1]),
             "seconds_of_rounds": each.rounds,
             "added_training_steps": median_ratio(each, times[TRAINING_STEP]) - 1,
         }

@@ -53,6 +53,7 @@ def assemble(
     n_samples_against: int | None,
     noise: NoiseFreeNorm | None,
     noise_undefined: str,
+    units: int,
     chi_net_by_unit: bool,
 ) -> Decomposition:
     """Bring the pieces together and give every NaN its reason."""
@@ -66,7 +67,13 @@ def assemble(
 
     position = lnp.position(delta_loss, chi_loss, chi_net, errors.stderr, is_exact=probes == 0)
     no_position = position.undefined
-    nan = NoiseFreeNorm(value=math.nan, stderr=math.nan, position=(math.nan, math.nan), noise_scale=math.nan)
+    nan = NoiseFreeNorm(
+        value=math.nan,
+        stderr=math.nan,
+        position=(math.nan, math.nan),
+        noise_scale=math.nan,
+        units=0,
+    )
     known = nan if noise is None else noise
     unbiased, unbiased_stderr = math.nan, math.nan
     # Where chi_net is known by unit, the position of ``noise`` holds it already.
@@ -110,6 +117,8 @@ def assemble(
         n_samples=linearisation.n_samples,
         n_samples_against=n_samples_against,
         n_units=linearisation.n_units,
+        units=units,
+        noise_units=known.units,
         n_outputs=linearisation.n_outputs,
         probes=probes,
         estimator=estimator,

@@ -65,6 +65,7 @@ def from_parts(
         n_samples_against=None,
         noise=noise,
         noise_undefined="needs two units or more",
+        units=trace.units,
         chi_net_by_unit=chi_net_of_unit is not None,
     )
 

@@ -57,6 +57,8 @@ class Decomposition:
         n_samples: N, rows that carry a label, in the batch (in batch A of two).
         n_samples_against: N of batch B; None with one batch.
         n_units: independent examples (sequences, images) that hold at least one sample (in batch A of two).
+        units: how many of them ``chi_net`` was estimated from (in the smaller batch of two).
+        noise_units: how many of them have their loss gradients multiplied with those of all others; 0 where none.
         n_outputs: K, outputs per sample.
         probes: random probes behind ``chi_net``; 0 for an exact trace.
         estimator: which estimator of chi_net was used.
@@ -80,6 +82,8 @@ class Decomposition:
     n_samples: int
     n_samples_against: int | None
     n_units: int
+    units: int
+    noise_units: int
     n_outputs: int
     probes: int
     estimator: str
@@ -101,6 +105,8 @@ class Decomposition:
             n_samples=0,
             n_samples_against=None,
             n_units=0,
+            units=0,
+            noise_units=0,
             n_outputs=0,
             probes=0,
             estimator=estimator,
@@ -119,6 +125,46 @@ class Decomposition:
             chi_pos=self.chi_pos,
             delta_loss=self.delta_loss,
         )
+
+    def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval: lower and upper end, NaN where the standard error is.
+
+        Student's factor for the units (and probes) behind the error takes the place of the normal one. Too small an
+        estimate of a noise-corrected value comes with too small an error, for both grow with the gradients of the
+        units that were drawn. Its interval holds all values from which the estimate is no further than the error
+        *there* allows, as Wilson's does for a proportion, where half of the squared error is taken to be in proportion
+        to the value: it reaches further up than down. How often it holds the truth: docs/theory.md.
+
+        Args:
+            name: ``"chi_net"`` or ``"chi_pos"`` (this batch, other probes), ``"chi_net_population"``,
+                ``"delta_loss_unbiased"`` or ``"chi_pos_unbiased"`` (other batches).
+            level: the share of such intervals that hold the truth.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level is {level!r}; expected a number between 0 and 1, for example 0.95")
+        probes = max(self.probes - 1, 1)
+        by_probes = probes if self.estimator == "batch" else max(self.units * probes, 1)
+        freedoms = {
+            "chi_net": by_probes if self.units == self.n_units else self.units - 1,
+            "chi_pos": by_probes if self.units == self.n_units else self.units - 1,
+            "chi_net_population": self.units - 1,
+            "delta_loss_unbiased": self.noise_units - 1,
+            "chi_pos_unbiased": self.noise_units - 1,
+        }
+        if name not in freedoms:
+            raise ValueError(f"name is {name!r}; expected one of {', '.join(freedoms)}")
+        value = self.chi_net if name == "chi_net_population" else float(getattr(self, name))
+        stderr = float(getattr(self, f"{name}_stderr"))
+        if math.isnan(value) or math.isnan(stderr):
+            return math.nan, math.nan
+        factor = _student(max(freedoms[name], 1), level)
+        if not name.endswith("_unbiased") or stderr == 0:
+            return value - factor * stderr, value + factor * stderr
+        # (value - x)^2 = factor^2 (stderr^2 + slope (x - value)), solved for x.
+        slope = stderr**2 / (2 * max(value, stderr))
+        shift = factor**2 * slope / 2
+        half = math.hypot(factor * stderr, shift)
+        return value + shift - half, value + shift + half
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, in order; ``undefined`` as a plain dict."""
@@ -157,3 +203,10 @@ class Decomposition:
                 *([f"  (passed over {self.passed_over})"] if self.passed_over else []),
             ]
         )
+
+
+def _student(freedom: int, level: float) -> float:
+    """How many standard errors to either side."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + level / 2))

@@ -56,5 +56,6 @@ def two_batches(a: Linearisation, b: Linearisation, estimator: str, options: Est
         n_samples_against=b.n_samples,
         noise=noise,
         noise_undefined=noise_undefined,
+        units=min(trace_a.units, trace_b.units),
         chi_net_by_unit=False,
     )

@@ -48,6 +48,7 @@ class Batch:
             undefined="one probe has no spread: ask for probes >= 2" if single else "",
             population_stderr=math.nan,
             population_undefined="probes over the whole batch do not tell how much its units differ",
+            units=linearisation.n_units if options.units is None else options.units,
             probes=options.probes,
             unit_traces=None,
             estimator=self.name,

@@ -68,6 +68,7 @@ class Exact:
             undefined=undefined,
             population_stderr=population_stderr,
             population_undefined=population_undefined,
+            units=m,
             probes=0,
             unit_traces=unit_traces if m == n_units else None,
             estimator=self.name,

@@ -34,6 +34,7 @@ class NoiseFreeNorm:
         position: the same for U divided by chi_loss (and by chi_net as far as it is known by unit), in the batch's
             normalisation: (value, stderr).
         noise_scale: tr(Sigma) / ||G||^2 in units; NaN for two batches or where U is not positive.
+        units: whose gradients were multiplied with those of all others; of two batches, the smaller number.
         stderr_undefined: why ``stderr`` is NaN; empty otherwise.
         position_stderr_undefined: why the position's standard error is NaN although the position is not.
     """
@@ -42,6 +43,7 @@ class NoiseFreeNorm:
     stderr: float
     position: tuple[float, float]
     noise_scale: float
+    units: int
     stderr_undefined: str = ""
     position_stderr_undefined: str = ""
 
@@ -88,6 +90,7 @@ def noise_free_norm(
         stderr=stderr,
         position=(position, position_stderr),
         noise_scale=(norm - value) / squared_weights / value if value > 0 else math.nan,
+        units=n,
         stderr_undefined=stderr_undefined,
         position_stderr_undefined=position_undefined,
     )
@@ -125,6 +128,7 @@ def noise_free_norm_of_some(products: SomeUnitProducts, weights: Tensor, chi_los
         stderr=stderr,
         position=(position, position_stderr),
         noise_scale=(products.squared_norm - value) / squared_weights / value if value > 0 else math.nan,
+        units=m,
     )
 
 
@@ -184,6 +188,7 @@ def noise_free_product(
         stderr=stderr(left_a, left_b, interaction),
         position=(value / scale if scale > 0 else math.nan, position_stderr),
         noise_scale=math.nan,
+        units=min(n_a, n_b),
         position_stderr_undefined=position_undefined,
     )
 

@@ -42,6 +42,7 @@ class TraceEstimate:
         undefined: why ``stderr`` is NaN; empty otherwise.
         population_stderr: its standard error as an estimate for the population that the units are drawn from.
         population_undefined: why ``population_stderr`` is NaN; empty otherwise.
+        units: behind the estimate.
         probes: random probes used; 0 without any.
         unit_traces: unbiased estimates of Tr(J_i J_i^T) with independent errors, (n_units,) float64, where the
             estimator resolves all units; else None.
@@ -54,6 +55,7 @@ class TraceEstimate:
     undefined: str
     population_stderr: float
     population_undefined: str
+    units: int
     probes: int
     unit_traces: Tensor | None
     estimator: str

@@ -83,6 +83,7 @@ def _estimate(traces: Tensor, linearisation: Linearisation, chosen: Tensor) -> T
         undefined=undefined,
         population_stderr=population_stderr,
         population_undefined=population_undefined,
+        units=m,
         probes=M,
         unit_traces=of_unit if m == n else None,
         estimator=PerUnit.name,

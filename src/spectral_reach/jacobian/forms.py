@@ -20,8 +20,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 2**25
-"""Gradients by unit are made in blocks of about this size."""
+BLOCK_BYTES = 2**23
+"""Gradients by unit are made in blocks of about this size, so that they stay in a processor's cache."""
 
 
 class Form(Protocol):

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as all_modules
 from torch.utils import _pytree as pytree
 
+_PLAIN = frozenset({bool, int, float, str, type(None), dict, OrderedDict, list, tuple, set})
+"""Types of most attributes of modules, which are passed over quickly."""
+
 _HOOKS_OF_ALL_MODULES = ("_global_backward_hooks", "_global_backward_pre_hooks")
 
 
@@ -112,7 +115,8 @@ def _global_generators() -> list[_Generator]:
 def _own_generators(model: nn.Module) -> list[_Generator]:
     """Those that modules hold as attributes, for noise that the rest of the process shall not disturb."""
     found = []
-    for held in {id(v): v for module in model.modules() for v in vars(module).values()}.values():
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    for held in {id(value): value for value in attributes if type(value) not in _PLAIN}.values():
         if isinstance(held, torch.Generator):
             found.append(_Generator(held.get_state, held.set_state))
         elif isinstance(held, random.Random):

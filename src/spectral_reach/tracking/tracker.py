@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -40,8 +40,9 @@ class Tracker:
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
             same settings has left it, and no other process may write it until ``close()``. A ``RunFolder`` is
             written to under the caller's lock. None keeps the rows in memory only.
-        loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``noise_units``,
-            ``parameters`` and ``memory_budget``.
+        loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
+            ``memory_budget``.
+        noise_units: as in ``sr.decompose``, or what ``noise_units(step)`` says.
         seed: where the probe seeds of all steps come from; 0 to 2**63 - 1.
 
     Raises:
@@ -77,7 +78,7 @@ class Tracker:
         estimator: str = "auto",
         probes: int = 1,
         units: int | None = None,
-        noise_units: int | None = None,
+        noise_units: int | Callable[[int], int | None] | None = None,
         parameters: Selection = None,
         seed: int = 0,
         memory_budget: int = 2**28,
@@ -90,7 +91,8 @@ class Tracker:
         seed = _checked_seed(seed)
         probes = integer_from(1, "probes", probes)
         units = None if units is None else integer_from(1, "units", units)
-        noise_units = None if noise_units is None else integer_from(2, "noise_units", noise_units)
+        if noise_units is not None and not callable(noise_units):
+            noise_units = integer_from(2, "noise_units", noise_units)
         memory_budget = integer_from(1, "memory_budget", memory_budget)
         if out is not None and not isinstance(out, (str, os.PathLike, RunFolder)):
             raise TypeError(f"out is {out!r}; expected the path of a folder, a RunFolder, or None for no file")
@@ -174,6 +176,8 @@ class Tracker:
             return None
         row: dict[str, Any] = {"step": int(step), **_checked(columns)}
         options = {**self._options, "seed": _seed_of(self._seed, step)}
+        if callable(options["noise_units"]):
+            options["noise_units"] = options["noise_units"](int(step))
         if (outputs is None) != (step_loss is None) or (outputs is not None and against is not None):
             raise ValueError(
                 f"outputs is {'not ' * (outputs is None)}given, step_loss is {'not ' * (step_loss is None)}given and "
@@ -227,16 +231,21 @@ class Tracker:
         memory budget, which changes no result.
         """
         loss, selection = self._options["loss"], self._options["parameters"]
+        noise_units = self._options["noise_units"]
         return {
-            "loss": loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__),
+            "loss": loss if isinstance(loss, str) else _name_of(loss),
             "estimator": self._options["estimator"],
             "probes": self._options["probes"],
             "units": self._options["units"],
-            "noise_units": self._options["noise_units"],
+            "noise_units": noise_units if not callable(noise_units) else _name_of(noise_units),
             "parameters": None if selection is None else list(chosen),
             "parameter_count": sum(parameter.numel() for parameter in chosen.values()),
             "seed": self._seed,
         }
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _checked_seed(value: object) -> int:

@@ -93,10 +93,13 @@ class MeasurementConfig:
         probes: random probes of that estimator.
         probed_units: how many of a measurement's sequences the estimate of chi_net uses, all where there are fewer. It
             varies by a few percent from sequence to sequence, far less than what the other numbers are made of.
+        noise_units: of how many sequences the loss gradients are multiplied with those of all others, for the
+            noise-corrected values before the last part, where the gradient stands out of its noise; all where there
+            are fewer. In the last part of all.
     """
 
-    per_decade: int = 4
-    width: int = 4
+    per_decade: int = 3
+    width: int = 3
     units: int
     late_fraction: float = 0.1
     late_measurements: int
@@ -104,6 +107,7 @@ class MeasurementConfig:
     estimator: str = "per_unit"
     probes: int = 1
     probed_units: int = 4
+    noise_units: int = 4
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -112,6 +116,7 @@ class MeasurementConfig:
         for name in ("units", "late_units"):
             check(self, name, getattr(self, name) >= 2, "at least 2, for noise is what differs between them")
         check(self, "probed_units", self.probed_units >= 2, "at least 2, for an error bar")
+        check(self, "noise_units", self.noise_units >= 2, "at least 2, for an error bar")
         check_name(self.estimator)
         check(self, "late_measurements", self.late_measurements >= 0, "at least 0")
         check(self, "late_fraction", 0 <= self.late_fraction < 1, "at least 0 and below 1")
@@ -120,6 +125,11 @@ class MeasurementConfig:
     def units_of_trace(self) -> int:
         """Sequences that every estimate of chi_net uses."""
         return min(self.probed_units, self.units, self.late_units)
+
+    def units_of_noise(self, step: int, steps: int) -> int:
+        """Sequences whose gradients are multiplied with all others in a measurement at ``step`` of so many."""
+        units = self.units_at(step, steps)
+        return units if step >= self.late_start(steps) else min(self.noise_units, units)
 
     def late_start(self, steps: int) -> int:
         """The first step of the last part of training."""

@@ -73,6 +73,7 @@ def train(
             estimator=config.measurement.estimator,
             probes=config.measurement.probes,
             units=config.measurement.units_of_trace,
+            noise_units=lambda step: config.measurement.units_of_noise(step, steps),
             seed=settings.seed,
         ) as tracker:
 
