@@ -26,8 +26,8 @@ def works(model: nn.Module, batch: Batch) -> dict[str, Callable[[int], object]]:
         "linearise": lambda _: linearised(model, batch).residual.shape,
         "linearise_and_check": lambda _: _checked(linearised(model, batch)),
         "unit_gradient_products": lambda _: backward.inner_products(linearisation.residual).shape,
-        "decompose": lambda seed: sr.decompose(model, batch, estimator="per_unit", seed=seed),
-        "decompose_few": lambda seed: sr.decompose(
+        "piece_decompose": lambda seed: sr.decompose(model, batch, estimator="per_unit", seed=seed),
+        "piece_decompose_few": lambda seed: sr.decompose(
             model, batch, estimator="per_unit", units=few, noise_units=few, seed=seed
         ),
     }
@@ -46,6 +46,6 @@ def named(times: Mapping[str, Times]) -> dict[str, float]:
         "isolation and loss gradient at the outputs": times["linearise"].median - times["forward"].median,
         "graph and check of the layer rules": times["linearise_and_check"].median - times["linearise"].median,
         "products of the units' loss gradients": times["unit_gradient_products"].median,
-        "a whole decomposition": times["decompose"].median,
-        "one with a few units": times["decompose_few"].median,
+        "a whole decomposition": times["piece_decompose"].median,
+        "one with a few units": times["piece_decompose_few"].median,
     }

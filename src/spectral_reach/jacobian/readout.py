@@ -19,6 +19,7 @@ which is one entry of that product; twice the sum over rows n and tokens t of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,18 +75,22 @@ class HiddenProbes:
     def of(cls, weight: Tensor) -> HiddenProbes:
         """From W, (K, D)."""
         K, D = weight.shape
+        # Squares of a model that diverges would overflow; a power of 2 rounds nothing.
+        scale = 2.0 ** (math.frexp(float(weight.abs().max()) if weight.numel() else 1.0)[1] - 1)
+        W = weight / scale
         if K < D:
-            W = weight.to(torch.float64)
+            W = W.to(torch.float64)
             e, vectors = torch.linalg.eigh(W @ W.mT)
         else:
             # In the precision of W: with a large vocabulary this product takes longer than all that follows.
-            e, vectors = torch.linalg.eigh((weight.mT @ weight).to(torch.float64))
+            e, vectors = torch.linalg.eigh((W.mT @ W).to(torch.float64))
         # What lies below is rounding, and too little to count.
         kept = e > e[-1] * 4 * torch.finfo(weight.dtype if K >= D else torch.float64).eps
         e, vectors = e[kept], vectors[:, kept]
         # Unit vectors along which W stretches by sqrt(e), in the hidden space.
         directions = (W.mT @ vectors) / e.sqrt() if K < D else vectors
-        return cls(mix=(directions * e.sqrt()).to(weight.dtype), unmix=(directions / e.sqrt()).to(weight.dtype))
+        stretch = e.sqrt() * scale
+        return cls(mix=(directions * stretch).to(weight.dtype), unmix=(directions / stretch).to(weight.dtype))
 
     def draw(self, rows: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """q and c for so many rows, (rows, D) each."""
