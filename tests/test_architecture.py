@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 # Room -> third-party packages that it may import at all, for rooms that promise to need little.
 MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
+    "decomposition": {"torch", "numpy", "scipy"},  # Student's factor
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
     "tracking": {"torch", "numpy"},
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
