@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from spectral_reach.jacobian.backward_pass import plain_arithmetic
 from spectral_reach.jacobian.forms import LookUps, at_least_float32, row_squares
 from spectral_reach.jacobian.graph import saved
 from spectral_reach.jacobian.unit_backward import UnitBackward
@@ -74,6 +75,11 @@ class HiddenProbes:
     @classmethod
     def of(cls, weight: Tensor) -> HiddenProbes:
         """From W, (K, D)."""
+        with plain_arithmetic(weight):
+            return cls._of(weight)
+
+    @classmethod
+    def _of(cls, weight: Tensor) -> HiddenProbes:
         K, D = weight.shape
         # Squares of a model that diverges would overflow; a power of 2 rounds nothing.
         scale = 2.0 ** (math.frexp(float(weight.abs().max()) if weight.numel() else 1.0)[1] - 1)
@@ -96,7 +102,8 @@ class HiddenProbes:
         """q and c for so many rows, (rows, D) each."""
         shape = (rows, self.mix.shape[1])
         z = torch.randint(0, 2, shape, generator=random, device=self.mix.device).to(self.mix.dtype).mul_(2).sub_(1)
-        return z @ self.mix.mT, z @ self.unmix.mT
+        with plain_arithmetic(z):
+            return z @ self.mix.mT, z @ self.unmix.mT
 
 
 def find_readout(backward: UnitBackward) -> Readout | None:

@@ -77,6 +77,8 @@ def _backward_of_one_unit(small: Linearisation, uses: Uses) -> _Found:
     cotangent[_PROBED] = directions.to(cotangent.dtype)
     nodes = list(dict.fromkeys(each.use.node for found in uses.known.values() for each in found))
     asked: list[Any] = [*map(edge, nodes), *(small.parameters[name] for name in uses.known)]
+    if not asked:
+        return _Found(at_uses={}, squared_norms={})
     gradients = torch.autograd.grad(
         small.outputs,
         asked,

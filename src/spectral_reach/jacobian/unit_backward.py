@@ -180,7 +180,9 @@ def _own_passes(
 
 def _find(linearisation: Linearisation) -> _Structure:
     graph = Graph.below(linearisation.outputs, linearisation.parameters)
-    condition = (linearisation.drew_random_numbers, linearisation.uses_batch_statistics, all_rules())
+    # Batch normalisation is one operation with two meanings, told apart by the mode of its module.
+    modes = tuple(module.training for module in linearisation.model.modules())
+    condition = (linearisation.drew_random_numbers, linearisation.uses_batch_statistics, modes, all_rules())
     try:
         uses = found_before(
             linearisation.model,

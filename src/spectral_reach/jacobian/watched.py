@@ -89,7 +89,13 @@ class _Watch:
 
     def _at_use(self, node: Node, gradients: Sequence[Tensor | None]) -> None:
         self._end_with_this_pass()
-        self._collector.arrived(node, gradients[0])
+        if self._complaint:
+            return
+        try:
+            self._collector.arrived(node, gradients[0])
+        except (RuntimeError, ValueError) as error:
+            # The training goes on; the row says what happened to the measurement.
+            self._complaint = f"the gradients of the step could not be taken apart: {error!r}"
 
     @torch.no_grad()
     def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:

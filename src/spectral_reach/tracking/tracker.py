@@ -157,7 +157,7 @@ class Tracker:
             batch: as in ``sr.decompose``, for example the batch that the next update will use.
             against: a second batch, as in ``sr.decompose``.
             outputs: what the model returned for ``batch`` in this step.
-            step_loss: the scalar whose ``backward()`` comes next: the tracker's loss of these outputs, times any
+            step_loss: the scalar whose ``backward()`` comes next, alone: the tracker's loss of these outputs, times any
                 factor.
             **columns: further columns of the row, single numbers or strings: ``tokens=...``, ``lr=...``.
 
