@@ -25,7 +25,7 @@ def some(pairs: np.ndarray, units: np.ndarray) -> SomeUnitProducts:
         units=torch.from_numpy(units),
         squared_norms=torch.from_numpy(own.diagonal().copy()),
         with_batch=torch.from_numpy(pairs[units].sum(1)),
-        pair_squares=float(np.tril(own, -1).__pow__(2).sum()),
+        pair_squares=float((np.tril(own, -1) ** 2).sum()),
         squared_norm=float(pairs.sum()),
     )
 

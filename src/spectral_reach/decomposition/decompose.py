@@ -162,11 +162,11 @@ def _prepare(
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("model is or holds a TorchScript module; expected the Python modules that it was made from")
     options = EstimatorOptions(
-        probes=_positive_integer("probes", probes),
-        units=None if units is None else _positive_integer("units", units),
-        noise_units=None if noise_units is None else _at_least_two("noise_units", noise_units),
+        probes=_integer_from(1, "probes", probes),
+        units=None if units is None else _integer_from(1, "units", units),
+        noise_units=None if noise_units is None else _integer_from(2, "noise_units", noise_units),
         seed=_seed(seed),
-        memory_budget=_positive_integer("memory_budget", memory_budget),
+        memory_budget=_integer_from(1, "memory_budget", memory_budget),
     )
     check_name(estimator)
     loss_function = resolve_loss(loss)
@@ -187,15 +187,8 @@ def _seed(value: object) -> int:
     return number
 
 
-def _positive_integer(name: str, value: object) -> int:
+def _integer_from(lowest: int, name: str, value: object) -> int:
     number = _integer(name, value)
-    if number < 1:
-        raise ValueError(f"{name} is {number}; expected 1 or more")
-    return number
-
-
-def _at_least_two(name: str, value: object) -> int:
-    number = _integer(name, value)
-    if number < 2:
-        raise ValueError(f"{name} is {number}; expected 2 or more, for the error is the spread over them")
+    if number < lowest:
+        raise ValueError(f"{name} is {number}; expected {lowest} or more")
     return number

@@ -101,6 +101,8 @@ class _Watch:
     def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:
         assert isinstance(self._products, SomeUnits)
         self._end_with_this_pass()
+        if self._complaint:
+            return
         with torch.autocast(self._linearisation.f.device.type, enabled=False):
             self._products.take_sum(name, gradients[0])
 

@@ -10,22 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from torch.utils import checkpoint
 
 
 @contextmanager
-def without_checkpointing() -> Iterator[None]:
-    """Within it, ``torch.utils.checkpoint`` calls its functions and does nothing else.
+def activations_kept(kept: bool) -> Iterator[None]:
+    """Within it, if ``kept``, ``torch.utils.checkpoint`` calls its functions and does nothing else.
 
     Both of its ways are taken by their insides, because models keep references to its public functions.
     """
-    with (
-        patch.object(checkpoint, "_checkpoint_without_reentrant_generator", _plain_pass),
-        patch.object(checkpoint, "CheckpointFunction", _PlainCall),
-    ):
+    replaced: dict[str, Any] = {}
+    if kept:
+        replaced = {"_checkpoint_without_reentrant_generator": _plain_pass, "CheckpointFunction": _PlainCall}
+    before = {name: getattr(checkpoint, name) for name in replaced}
+    try:
+        for name, plain in replaced.items():
+            setattr(checkpoint, name, plain)
         yield
+    finally:
+        for name, original in before.items():
+            setattr(checkpoint, name, original)
 
 
 def _plain_pass(*_: Any, **__: Any) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spectral_reach.measured.batch import Batch, output_tensor
 from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
 from spectral_reach.measured.causal_shift import labels_are_shifted
-from spectral_reach.measured.checkpointing import without_checkpointing
+from spectral_reach.measured.checkpointing import activations_kept
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.losses import LossFunction, LossGradient
 from spectral_reach.measured.rows import labelled_rows
@@ -47,9 +47,6 @@ class Linearisation:
     _loss: LossGradient = field(repr=False)
     _checkpointed: bool = field(repr=False)
     _samples: Tensor | None = field(repr=False, default=None)
-
-    def _activations(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._checkpointed else without_checkpointing()
 
     @property
     def loss(self) -> float:
@@ -130,7 +127,7 @@ class Linearisation:
         part = self._batch.take(self.unit_in_batch[units])
         # Watching every operation for batch normalisation costs time, and there is none where the whole batch met none.
         replay = ReplayStatistics(self._batch_norm.statistics) if self.uses_batch_statistics else nullcontext()
-        with from_present_state(self._model), replay, self._activations():
+        with from_present_state(self._model), replay, activations_kept(not self._checkpointed):
             outputs = output_tensor(part.outputs_of(self._model))
         rows = labelled_rows(outputs, part.targets, causal_shift=self._causal_shift)
         samples = torch.cat([(self.unit_of_row == unit).nonzero().squeeze(1) for unit in units])
@@ -168,8 +165,7 @@ def linearise(
     batch_norm, drew = RecordStatistics(), False
     if returned is None:
         seed_generators(seed)
-        keep = nullcontext() if checkpointed else without_checkpointing()
-        with from_present_state(model), batch_norm, keep:
+        with from_present_state(model), batch_norm, activations_kept(not checkpointed):
             before = generator_states(model)
             returned = parsed.outputs_of(model)
             drew = before != generator_states(model)
