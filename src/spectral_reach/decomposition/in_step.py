@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from spectral_reach.decomposition.one_batch import from_parts, units_of_noise
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import EstimatorOptions, estimate_trace
+from spectral_reach.jacobian.pair_products import PairProducts
+from spectral_reach.jacobian.some_units import SomeUnits
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.watched import Seen, check_path, watch
 from spectral_reach.measured.linearisation import Linearisation
@@ -29,9 +32,8 @@ def in_step(
     backward = UnitBackward.of(linearisation)
     if backward.reason or backward.uses.unknown:
         return False
-    some = units_of_noise(linearisation, options)
-    if some is not None and any(parameter._backward_hooks for parameter in linearisation.parameters.values()):
-        # The sum over units comes with the training's gradient, which a hook of the caller's may change.
+    products = _products(backward, options)
+    if products is None:
         return False
 
     def end(seen: Seen | None, reason: str) -> None:
@@ -43,5 +45,28 @@ def in_step(
     check_path(linearisation, step_loss)
     trace = estimate_trace(estimator, linearisation, options)
     # Last, for the passes of the measurement itself would set it off.
-    watch(backward, some, end)
+    watch(backward, products, end)
     return True
+
+
+_ROWS = 8
+"""Units whose gradients are multiplied with all others to tell the error of a value from all units."""
+
+
+def _products(backward: UnitBackward, options: EstimatorOptions) -> PairProducts | SomeUnits | None:
+    """What is gathered of the units' gradients; None where that cannot be told from the step.
+
+    By default squared norms of all units, which correct the noise, and for the error the products of some: those of
+    all would take as long again as the norms and the probe together.
+    """
+    linearisation = backward.linearisation
+    # The sum over units comes with the training's gradient, which a hook of the caller's may change.
+    sums = not any(parameter._backward_hooks for parameter in linearisation.parameters.values())
+    if options.noise_units is None and sums and linearisation.n_units > 2 * _ROWS:
+        of_error = units_of_noise(linearisation, replace(options, noise_units=_ROWS))
+        assert of_error is not None
+        return SomeUnits(linearisation, of_error, backward.grams)
+    some = units_of_noise(linearisation, options)
+    if some is None:
+        return PairProducts(linearisation)
+    return SomeUnits(linearisation, some) if sums else None

@@ -104,17 +104,21 @@ def noise_free_norm_of_some(products: SomeUnitProducts, weights: Tensor, chi_los
 
         zeta_1 [(1 + (m-1)/(n-1))^2 / m + (n-m) / (n-1)^2] + zeta_2 (m+n-2) / (m (n-1)^2),
 
-    which for m = n is that of ``noise_free_norm``. Arguments as there; ``products`` of the m units.
+    which for m = n is that of ``noise_free_norm``. Where the squared norms of all units are known, U is taken from
+    them as there, with that variance, and the m units only tell zeta_1 and zeta_2. Arguments as there.
     """
     chosen = products.units
     w, n, m = weights[chosen], weights.numel(), len(chosen)
     squared_weights = float(weights.square().sum())
     rows = products.with_batch - products.squared_norms
     expected_share = w * (1 - w)
-    value = float(rows.sum() / expected_share.sum())
     zeta_1, zeta_2 = _parts_of_variance(rows / expected_share, products.pair_squares, w, n)
-    first = (1 + (m - 1) / (n - 1)) ** 2 / m + (n - m) / (n - 1) ** 2
-    stderr = math.sqrt(zeta_1 * first + zeta_2 * (m + n - 2) / (m * (n - 1) ** 2))
+    if products.squared_norms_of_all is None:
+        value, behind = float(rows.sum() / expected_share.sum()), m
+    else:
+        value, behind = (products.squared_norm - float(products.squared_norms_of_all.sum())) / (1 - squared_weights), n
+    first = (1 + (behind - 1) / (n - 1)) ** 2 / behind + (n - behind) / (n - 1) ** 2
+    stderr = math.sqrt(zeta_1 * first + zeta_2 * (behind + n - 2) / (behind * (n - 1) ** 2))
 
     losses = weights * chi_loss_of_unit
     loss = float(losses.sum())

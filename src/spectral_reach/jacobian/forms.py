@@ -1,7 +1,7 @@
 """Gradients of one parameter by unit, in the form in which they come: as factors, as look-ups, or as they are.
 
 For unit i with rows t the gradient of a matrix is often a sum of outer products, G_i = sum_t l_t r_t^T. Its squared
-norm needs no G_i: with the Gram matrices of the factors it is
+norm needs no G_i: with the Gram matrices of the factors (``grams``) it is
 
     ||G_i||^2 = sum_{t,s} (l_t . l_s) (r_t . r_s),
 
@@ -13,12 +13,14 @@ products between units are wanted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from spectral_reach.jacobian.grams import Gram, Grams
 
 BLOCK_BYTES = 2**23
 """Gradients by unit are made in blocks of about this size, so that they stay in a processor's cache."""
@@ -39,8 +41,8 @@ class Form(Protocol):
     def columns(self) -> int:
         """All its other axes."""
 
-    def squared_norms(self) -> Tensor:
-        """||G_i||^2, (B,) float64."""
+    def squared_norms(self, grams: Grams) -> Tensor:
+        """||G_i||^2, (B,) float64; ``grams`` of the same graph."""
 
     def block(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop`` of every G_i, (B, stop - start, columns), at least float32."""
@@ -76,7 +78,7 @@ class Dense:
         """All its other axes."""
         return self.gradients.shape[2]
 
-    def squared_norms(self) -> Tensor:
+    def squared_norms(self, grams: Grams) -> Tensor:
         """||G_i||^2, (B,) float64."""
         return row_squares(self.gradients.flatten(1))
 
@@ -91,15 +93,20 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OuterProducts:
-    """G_i = sum_t left_t right_t^T: ``left`` (B, T, rows), ``right`` (B, T, columns)."""
+    """G_i = sum_t left_t right_t^T: ``left`` (B, T, rows), ``right`` (B, T, columns).
+
+    ``left_key`` and ``right_key`` name a factor that an operation has saved (``grams.key_of_saved``).
+    """
 
     left: Tensor
     right: Tensor
+    left_key: Hashable | None = None
+    right_key: Hashable | None = None
 
     @classmethod
-    def of(cls, left: Tensor, right: Tensor) -> OuterProducts:
+    def of(cls, left: Tensor, right: Tensor, *, left_key: Hashable | None = None) -> OuterProducts:
         """From the factors in any precision."""
-        return cls(left=at_least_float32(left), right=at_least_float32(right))
+        return cls(left=at_least_float32(left), right=at_least_float32(right), left_key=left_key)
 
     @property
     def n_units(self) -> int:
@@ -119,26 +126,27 @@ class OuterProducts:
     @property
     def transposed(self) -> OuterProducts:
         """The same for the transposed parameter."""
-        return OuterProducts(left=self.right, right=self.left)
+        return OuterProducts(left=self.right, right=self.left, left_key=self.right_key, right_key=self.left_key)
 
-    def squared_norms(self) -> Tensor:
+    def squared_norms(self, grams: Grams) -> Tensor:
         """||G_i||^2, (B,) float64, by Gram matrices of the factors or by the products, whichever costs less."""
-        T, L, R = self.left.shape[1], self.rows, self.columns
+        T = self.left.shape[1]
         if T == 1:
             return row_squares(self.left[:, 0]) * row_squares(self.right[:, 0])
         # Operations a unit; products are also written to memory and read again.
-        if T * (L + R) < L * R * (1 + _MEMORY / T):
-            return self._by_gram()
+        factors = ((self.left_key, self.rows), (self.right_key, self.columns))
+        by_gram = _OF_A_GRAM * T * sum(width for key, width in factors if not grams.has(key))
+        if by_gram < self.rows * self.columns * (1 + _MEMORY / T):
+            return self._by_gram(grams)
         return sum_of_blocks([self])
 
-    def _by_gram(self) -> Tensor:
+    def _by_gram(self, grams: Grams) -> Tensor:
         T = self.left.shape[1]
+        if self.left_key is not None or self.right_key is not None:
+            return grams.of(self.left_key, self.left).dot(grams.of(self.right_key, self.right))
         size = max(1, BLOCK_BYTES // (2 * T * T * self.left.element_size()))
-        norms = []
-        for left, right in zip(torch.split(self.left, size), torch.split(self.right, size), strict=True):
-            products = torch.bmm(left, left.mT).mul_(torch.bmm(right, right.mT))
-            norms.append(products.sum((1, 2), dtype=torch.float64))
-        return torch.cat(norms)
+        parts = zip(torch.split(self.left, size), torch.split(self.right, size), strict=True)
+        return torch.cat([Gram.of(left).dot(Gram.of(right)) for left, right in parts])
 
     def block(self, start: int, stop: int) -> Tensor:
         """Some rows of every G_i."""
@@ -150,6 +158,8 @@ class OuterProducts:
 
 
 _MEMORY = 16.0
+_OF_A_GRAM = 0.75
+"""The share of a Gram matrix that is multiplied out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +183,7 @@ class LookUps:
         """The width of the embedding."""
         return self.gradients.shape[2]
 
-    def squared_norms(self) -> Tensor:
+    def squared_norms(self, grams: Grams) -> Tensor:
         """||G_i||^2, (B,) float64."""
         key = torch.arange(self.n_units, device=self.index.device).unsqueeze(1) * self.rows + self.index
         different, place = torch.unique(key, return_inverse=True)
@@ -206,10 +216,10 @@ def total(forms: Sequence[Form]) -> Sequence[Form]:
     return [merged, *(form for form in forms if not isinstance(form, OuterProducts))]
 
 
-def squared_norms(forms: Sequence[Form]) -> Tensor:
+def squared_norms(forms: Sequence[Form], grams: Grams) -> Tensor:
     """||sum of the forms||^2 by unit, (B,) float64: for a parameter that is used in several places."""
     forms = total(forms)
-    return forms[0].squared_norms() if len(forms) == 1 else sum_of_blocks(forms)
+    return forms[0].squared_norms(grams) if len(forms) == 1 else sum_of_blocks(forms)
 
 
 def sum_of_blocks(forms: Sequence[Form]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.forms import Form
+from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -17,6 +18,10 @@ class PairProducts:
 
     Products are taken within blocks of gradients in their own precision and added in float64.
     """
+
+    wants_sums = False
+    waiting: Sequence[str] = ()
+    """Nothing is kept back."""
 
     def __init__(self, linearisation: Linearisation) -> None:
         n_units = linearisation.n_units_in_batch
@@ -34,6 +39,14 @@ class PairProducts:
                 self.not_finite = name
             self._products.add_(product)
 
+    def take_sum(self, name: str, gradient: Tensor | None) -> None:
+        """The gradient of the batch is the sum of those of the units."""
+
     def of_labelled(self, factor: float = 1.0) -> Tensor:
         """With all gradients divided by ``factor``: (n_units, n_units) float64 on the CPU."""
         return self._products[self._labelled][:, self._labelled] / factor**2
+
+    def seen(self, factor: float) -> tuple[UnitGradientProducts | None, float]:
+        """Products of units, None for a single one, and ||g||^2, with all gradients divided by ``factor``."""
+        pairs = self.of_labelled(factor)
+        return UnitGradientProducts.of_pairs(pairs) if len(pairs) > 1 else None, float(pairs.sum())

@@ -1,7 +1,8 @@
 """Inner products of the gradients of some units with each other and with the gradient of the whole batch.
 
 They cost as much less than those of all pairs as there are fewer units, and need the gradient g of the batch, which a
-training step makes anyway.
+training step makes anyway. The squared norms of all units' gradients, which need no gradient by unit, are had beside
+them where they are asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.forms import Form, row_squares
+from spectral_reach.jacobian.grams import Grams
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -27,6 +29,7 @@ class SomeUnitProducts:
         with_batch: <g_i, g> with the gradient g of all units, (m,).
         pair_squares: sum_{j<i} <g_i, g_j>^2 over pairs of the m, or an unbiased estimate of it from random signs.
         squared_norm: ||g||^2.
+        squared_norms_of_all: ||g_i||^2 of all n units, (n,); None where they were not asked for.
     """
 
     units: Tensor
@@ -34,22 +37,33 @@ class SomeUnitProducts:
     with_batch: Tensor
     pair_squares: float
     squared_norm: float
+    squared_norms_of_all: Tensor | None = None
 
 
 class SomeUnits:
     """Gathers the products parameter by parameter: first the forms by unit, then the gradient of the batch.
 
     Products are taken within blocks of gradients in their own precision and added in float64.
+
+    Args:
+        linearisation: of the whole batch.
+        units: which, (m,) int64.
+        grams: of its graph, where the squared norms of all units are wanted.
     """
 
-    def __init__(self, linearisation: Linearisation, units: Tensor) -> None:
+    wants_sums = True
+
+    def __init__(self, linearisation: Linearisation, units: Tensor, grams: Grams | None = None) -> None:
         self._units = units.cpu()
+        self._labelled = linearisation.unit_in_batch.cpu()
         self._in_batch = linearisation.unit_in_batch[units.to(linearisation.unit_in_batch.device)]
         self._waiting: dict[str, list[Form]] = {}
         m = len(units)
         self._pairs = torch.zeros(m, m, dtype=torch.float64)
         self._with_batch = torch.zeros(m, dtype=torch.float64)
         self._squared_norm = 0.0
+        self._grams = grams
+        self._of_all = torch.zeros(linearisation.n_units_in_batch, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
 
@@ -60,6 +74,8 @@ class SomeUnits:
 
     def take(self, name: str, found: Sequence[Form]) -> None:
         """The gradients of one parameter by unit, of which those of the chosen units are kept."""
+        if self._grams is not None:
+            self._of_all.add_(forms.squared_norms(found, self._grams).cpu())
         self._waiting[name] = [form.of_units(self._in_batch) for form in found]
 
     def take_sum(self, name: str, gradient: Tensor | None) -> None:
@@ -90,4 +106,10 @@ class SomeUnits:
             with_batch=self._with_batch / factor**2,
             pair_squares=(float(pairs.square().sum()) - float(own.square().sum())) / 2,
             squared_norm=self._squared_norm / factor**2,
+            squared_norms_of_all=None if self._grams is None else self._of_all[self._labelled] / factor**2,
         )
+
+    def seen(self, factor: float) -> tuple[SomeUnitProducts, float]:
+        """The same, and ||g||^2."""
+        products = self.products(factor)
+        return products, products.squared_norm

@@ -18,6 +18,7 @@ from torch.autograd.graph import Node
 from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.backward_pass import plain_arithmetic
+from spectral_reach.jacobian.grams import Grams
 from spectral_reach.jacobian.graph import Graph, edge
 from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.orders import find_orders
@@ -148,7 +149,8 @@ def _disagreements(small: Linearisation, uses: Uses, found: _Found) -> dict[str,
         gradients = [(each, d) for each in its_uses if (d := found.at_uses[each.use.node]) is not None]
         try:
             with plain_arithmetic(small.f):
-                norms = forms.squared_norms([each.form(d) for each, d in gradients]) if gradients else torch.zeros(1)
+                forms_here = [each.form(d) for each, d in gradients]
+                norms = forms.squared_norms(forms_here, Grams()) if gradients else torch.zeros(1)
         except NotByUnitError as refusal:
             wrong[name] = str(refusal)
             continue

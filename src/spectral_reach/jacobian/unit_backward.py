@@ -8,7 +8,7 @@ rule get an ordinary pass for each unit alone. What remains is ``reason``: why t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +19,7 @@ from spectral_reach.jacobian import forms
 from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
 from spectral_reach.jacobian.backward_pass import Take, backward_by_unit, backward_with_sums
 from spectral_reach.jacobian.forms import Dense, Form
+from spectral_reach.jacobian.grams import Grams
 from spectral_reach.jacobian.graph import Graph, keeps_its_tensors
 from spectral_reach.jacobian.known_structures import Structure, found_before
 from spectral_reach.jacobian.layout import NotByUnitError
@@ -39,6 +40,7 @@ class _Structure:
     graph: Graph
     uses: Uses
     reason: str
+    grams: Grams = field(default_factory=Grams)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +66,11 @@ class UnitBackward:
     def leaves(self) -> Mapping[str, Node]:
         """The nodes at which the gradients of parameters, summed over units, arrive."""
         return self._structure.graph.leaves
+
+    @property
+    def grams(self) -> Grams:
+        """Gram matrices that all passes over the graph share."""
+        return self._structure.grams
 
     @property
     def reason(self) -> str:
@@ -107,7 +114,7 @@ class UnitBackward:
         norms = torch.zeros(self.linearisation.n_units_in_batch, dtype=torch.float64)
 
         def take(name: str, found: Sequence[Form]) -> None:
-            norms.add_(forms.squared_norms(found).cpu())
+            norms.add_(forms.squared_norms(found, self.grams).cpu())
             if also is not None:
                 also(name, found)
 

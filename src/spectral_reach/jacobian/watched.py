@@ -26,7 +26,7 @@ from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 from spectral_reach.measured.linearisation import Linearisation
 
-_COMPARED = 1024
+_COMPARED = 256
 """Rows on which the loss of the step is compared with the measured one."""
 
 
@@ -49,18 +49,15 @@ Finished = Callable[[Seen | None, str], None]
 """Called at the end of the backward pass, with None and the reason where it showed something else."""
 
 
-def watch(backward: UnitBackward, units: Tensor | None, finished: Finished) -> None:
-    """Be told by the next backward pass through the outputs.
-
-    ``units``: which units' gradients to multiply with all others, (m,) int64; None for all.
-    """
-    _Watch(backward, units, finished)
+def watch(backward: UnitBackward, products: PairProducts | SomeUnits, finished: Finished) -> None:
+    """Let the next backward pass through the outputs tell ``products`` of the gradients of its units."""
+    _Watch(backward, products, finished)
 
 
 class _Watch:
-    def __init__(self, backward: UnitBackward, units: Tensor | None, finished: Finished) -> None:
+    def __init__(self, backward: UnitBackward, products: PairProducts | SomeUnits, finished: Finished) -> None:
         self._linearisation = backward.linearisation
-        self._products = PairProducts(self._linearisation) if units is None else SomeUnits(self._linearisation, units)
+        self._products = products
         self._collector = Collector(backward.uses.known, self._products.take)
         self._finished = finished
         self._factor: float | None = None
@@ -72,7 +69,7 @@ class _Watch:
             outputs.node.register_prehook(partial(self._at_outputs, outputs.output_nr)),
             *(node.register_prehook(partial(self._at_use, node)) for node in self._collector.nodes),
         ]
-        if units is not None:
+        if products.wants_sums:
             self._handles += [
                 leaf.register_prehook(partial(self._at_leaf, name)) for name, leaf in backward.leaves.items()
             ]
@@ -99,7 +96,6 @@ class _Watch:
 
     @torch.no_grad()
     def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:
-        assert isinstance(self._products, SomeUnits)
         self._end_with_this_pass()
         if self._complaint:
             return
@@ -116,7 +112,7 @@ class _Watch:
         for handle in self._handles:
             handle.remove()
         complaint = self._complaint
-        missing = [*self._collector.missing, *(self._products.waiting if isinstance(self._products, SomeUnits) else ())]
+        missing = [*self._collector.missing, *self._products.waiting]
         if not complaint and self._factor is None:
             complaint = "the backward pass of the step did not start at the measured outputs"
         elif not complaint and missing:
@@ -130,15 +126,8 @@ class _Watch:
 
     def _seen(self) -> Seen:
         factor = self._factor or 1.0  # where all gradients are 0 it does not matter
-        if isinstance(self._products, SomeUnits):
-            some = self._products.products(factor)
-            return Seen(products=some, squared_norm=some.squared_norm, chi_loss_of_row=self._chi_loss_of_row)
-        pairs = self._products.of_labelled(factor)
-        return Seen(
-            products=UnitGradientProducts.of_pairs(pairs) if len(pairs) > 1 else None,
-            squared_norm=float(pairs.sum()),
-            chi_loss_of_row=self._chi_loss_of_row,
-        )
+        products, squared_norm = self._products.seen(factor)
+        return Seen(products=products, squared_norm=squared_norm, chi_loss_of_row=self._chi_loss_of_row)
 
 
 @torch.no_grad()

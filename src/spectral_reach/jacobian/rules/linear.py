@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.forms import Dense, Form, OuterProducts, at_least_float32
+from spectral_reach.jacobian.grams import key_of_saved
 from spectral_reach.jacobian.layout import NotByUnitError
 from spectral_reach.jacobian.rules.registry import Use, layer_rule
 
@@ -61,4 +62,4 @@ def _product(use: Use, x: Tensor, d: Tensor, scale: float) -> Form:
     if use.layout.axis != 0:
         raise NotByUnitError("a matrix product has the units in its columns")
     by_unit = use.layout.by_unit
-    return OuterProducts.of(by_unit(x), by_unit(d if scale == 1 else d * scale))
+    return OuterProducts.of(by_unit(x), by_unit(d if scale == 1 else d * scale), left_key=key_of_saved(x))
