@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from timing import interleaved
-from ways import linearised, options
+from ways import linearised, options, unmeasured
 from workload import Preset, Workload, step_in_place
 
 from spectral_reach.estimators import estimate_trace
@@ -48,7 +48,9 @@ def _points(axis: str, workloads: Sequence[tuple[int, Workload]], rounds: int) -
         UnitBackward.of(linearisation)
         step = step_in_place(copy.deepcopy(model), batch)  # its weights may not change under the graph of the other
         works[f"training_step at {size}"] = lambda _, step=step: step()
-        works[f"probe at {size}"] = lambda seed, at=linearisation: estimate_trace("per_unit", at, options(seed))
+        works[f"probe at {size}"] = lambda seed, at=linearisation: estimate_trace(
+            "per_unit", unmeasured(at), options(seed)
+        )
     times, _ = interleaved(works, rounds)
     for size, _ in workloads:
         yield {axis: size, **{work: times[f"{work} at {size}"].median for work in WORKS}}

@@ -8,7 +8,7 @@ they compute give the same number for a seed, which is checked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from opacus_norms import not_installed, unit_norms_by_opacus
@@ -53,6 +53,11 @@ def linearised(model: nn.Module, batch: Batch) -> Linearisation:
     """The forward pass, and the gradient of the loss by the outputs."""
     with leaving_no_trace(model):
         return linearise(model, batch, cross_entropy, select_parameters(model, None), seed=0)
+
+
+def unmeasured(linearisation: Linearisation) -> Linearisation:
+    """The same without what an earlier probe over it has kept: a measurement makes one probe."""
+    return replace(linearisation)
 
 
 def options(seed: int, units: int | None = None) -> EstimatorOptions:
@@ -111,7 +116,7 @@ def _per_unit_scratch(model: nn.Module, batch: Batch) -> Draw:
 def _per_unit_inside(model: nn.Module, batch: Batch, units: int | None = None) -> Draw:
     linearisation = linearised(model, batch)
     UnitBackward.of(linearisation)
-    return lambda seed: estimate_trace("per_unit", linearisation, options(seed, units)).chi_net
+    return lambda seed: estimate_trace("per_unit", unmeasured(linearisation), options(seed, units)).chi_net
 
 
 def _few_inside(model: nn.Module, batch: Batch) -> Draw:

@@ -25,7 +25,6 @@ from spectral_reach.studies.models.llama import LlamaConfig
 
 OUT = Path(__file__).resolve().parent / "out"
 
-LEARNING_RATE = 1e-3
 WARMUP_STEPS = 20
 
 Batch = tuple[Tensor, Tensor]
@@ -41,6 +40,7 @@ class Workload:
         steps: of training before anything is measured.
         text: train and measure on Python's standard library; else on random tokens.
         seed: of the weights, the order of the data and the batch.
+        learning_rate: of the training, after its warm-up.
     """
 
     model: LlamaConfig
@@ -48,6 +48,7 @@ class Workload:
     steps: int
     text: bool
     seed: int = 0
+    learning_rate: float = 1e-3
 
     def of(self, *, units: int | None = None, **shape: int) -> Workload:
         """The same with random weights and tokens in other shapes: for time, which depends on nothing else."""
@@ -85,7 +86,7 @@ class Workload:
 
     def _key(self, data: TokenData) -> str:
         """Everything the trained weights depend on."""
-        known = {**asdict(self), "data": data.content_hash, "rate": LEARNING_RATE, "warmup": WARMUP_STEPS}
+        known = {**asdict(self), "data": data.content_hash, "warmup": WARMUP_STEPS}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -152,7 +153,7 @@ PRESETS = {
 
 def optimiser_of(model: nn.Module) -> torch.optim.AdamW:
     """AdamW as in training."""
-    return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1)
+    return torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
 
 
 def training_step(model: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
@@ -192,7 +193,7 @@ def _train(model: nn.Module, workload: Workload, data: TokenData) -> None:
     start = time.perf_counter()
     for step in range(workload.steps):
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS)
+            group["lr"] = workload.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
         batch = training_batch(data, step, seed=workload.seed, batch_size=workload.units)
         loss = training_step(model, batch, optimiser)
         if (step + 1) % 20 == 0:

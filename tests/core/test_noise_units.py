@@ -19,7 +19,7 @@ from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 M = 3
 
 
-def some(pairs: np.ndarray, units: np.ndarray) -> SomeUnitProducts:
+def some(pairs: np.ndarray, units: np.ndarray, norms_of_all: bool = False) -> SomeUnitProducts:
     own = pairs[np.ix_(units, units)]
     return SomeUnitProducts(
         units=torch.from_numpy(units),
@@ -27,6 +27,7 @@ def some(pairs: np.ndarray, units: np.ndarray) -> SomeUnitProducts:
         with_batch=torch.from_numpy(pairs[units].sum(1)),
         pair_squares=float((np.tril(own, -1) ** 2).sum()),
         squared_norm=float(pairs.sum()),
+        squared_norms_of_all=torch.from_numpy(pairs.diagonal().copy()) if norms_of_all else None,
     )
 
 
@@ -62,7 +63,7 @@ def test_all_units_are_the_whole_table() -> None:
     pairs = gradients @ gradients.T
     weights, ones = torch.full((n,), 1 / n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
     whole = noise_free_norm(UnitGradientProducts.of_pairs(torch.from_numpy(pairs)), weights, ones, None)
-    rows = noise_free_norm_of_some(some(pairs, np.arange(n)), weights, ones)
+    rows = noise_free_norm_of_some(some(pairs, np.arange(n)), weights, ones, None)
     assert rows.value == pytest.approx(whole.value, rel=1e-12)
     assert rows.stderr == pytest.approx(whole.stderr, rel=0.02)
     assert rows.noise_scale == pytest.approx(whole.noise_scale, rel=1e-12)
@@ -80,12 +81,47 @@ def test_unbiased_with_an_honest_error(signal: float, m: int) -> None:
     for draw in range(draws):
         gradients = (G + rng.normal(size=(n, P))) / n
         found = noise_free_norm_of_some(
-            some(gradients @ gradients.T, rng.choice(n, size=m, replace=False)), weights, ones
+            some(gradients @ gradients.T, rng.choice(n, size=m, replace=False)), weights, ones, None
         )
         values[draw], variances[draw] = found.value, found.stderr**2
     assert abs(values.mean() - G @ G) < 4 * values.std() / math.sqrt(draws)
     # zeta_1 and zeta_2 are kept from going below 0, which adds to the variance where there is little of one of them.
     assert 0.85 < variances.mean() / values.var() < 1.4
+
+
+def test_with_the_norms_of_all_units_the_value_is_that_of_all() -> None:
+    rng = np.random.default_rng(1)
+    weights = torch.from_numpy(rng.dirichlet(np.ones(12)))
+    gradients = (1 + rng.normal(size=(12, 30))) * weights.numpy()[:, None]
+    pairs, ones = gradients @ gradients.T, torch.ones(12, dtype=torch.float64)
+    whole = noise_free_norm(UnitGradientProducts.of_pairs(torch.from_numpy(pairs)), weights, ones, None)
+    found = noise_free_norm_of_some(some(pairs, np.array([3, 0, 7]), norms_of_all=True), weights, ones, None)
+    assert found.value == pytest.approx(whole.value, rel=1e-12)
+    assert found.position[0] == pytest.approx(whole.position[0], rel=1e-12)
+    assert found.noise_scale == pytest.approx(whole.noise_scale, rel=1e-12)
+    assert found.units == 3
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.2, 1.0], ids=["noise", "between", "signal"])
+def test_eight_units_tell_the_error_of_a_value_from_all(signal: float) -> None:
+    rng = np.random.default_rng(0)
+    n, P, draws = 32, 60, 1500
+    G = signal * np.ones(P)
+    weights = torch.full((n,), 1 / n, dtype=torch.float64)
+    found = []
+    for _ in range(draws):
+        gradients = (G + rng.normal(size=(n, P))) / n
+        # A loss and a trace that vary from unit to unit, independently of the gradients.
+        loss, net = (torch.from_numpy(rng.uniform(0.5, 1.5, n)) for _ in range(2))
+        products = some(gradients @ gradients.T, rng.choice(n, size=8, replace=False), norms_of_all=True)
+        found.append(noise_free_norm_of_some(products, weights, loss, net))
+    values = np.array([[each.value, *each.position] for each in found])
+    variances = np.array([each.stderr**2 for each in found])
+    assert abs(values[:, 0].mean() - G @ G) < 4 * values[:, 0].std() / math.sqrt(draws)
+    # zeta_1 is kept from going below 0, which adds to the variance where it is 0: twice the scatter of its estimate
+    # from 7 degrees of freedom, sqrt(2 / 7) / sqrt(2 pi), in the units of the other part.
+    assert 0.85 < variances.mean() / values[:, 0].var() < 1.15 + 2 * math.sqrt(2 / 7) / math.sqrt(2 * math.pi)
+    assert 0.85 < (values[:, 2] ** 2).mean() / values[:, 1].var() < 1.6
 
 
 def test_a_few_units_have_the_larger_error() -> None:

@@ -82,6 +82,53 @@ def test_the_row_is_that_of_a_measurement_of_its_own(options: dict[str, Any]) ->
     assert (row["step"], row["tokens"]) == (0, 30)
 
 
+@pytest.mark.parametrize("noise_units", [None, 24])
+@pytest.mark.parametrize("factor", [1.0, -3.0])
+def test_of_many_units_the_value_is_that_of_all_and_eight_tell_its_error(
+    noise_units: int | None, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "B", 24)
+    torch.manual_seed(0)
+    model = Net().double()
+    row, expected = in_step(model, lambda o, y: factor * cross_entropy(o, y), noise_units=noise_units)
+    if noise_units is not None:  # the whole table
+        return assert_row(row, expected, 1e-9)
+    assert (row["noise_units"], expected.noise_units) == (8, 24)
+    errors = ("delta_loss_unbiased_stderr", "chi_pos_unbiased_stderr")
+    assert_row({**row, **{name: getattr(expected, name) for name in (*errors, "noise_units")}}, expected, 1e-9)
+    torch.manual_seed(3)
+    few = sr.decompose(model, draw_batch(), estimator="per_unit", seed=_seed_of(0, 0), noise_units=8)
+    # The same eight units, and their two parts of the variance: the less of it, the more units the value is from.
+    assert row["delta_loss"] == pytest.approx(few.delta_loss, rel=1e-9)
+    for name in errors:
+        assert 0 < row[name] < getattr(few, name)
+    return None
+
+
+@pytest.mark.parametrize(("noise_units", "of"), [(None, 24), (4, 4)])
+def test_hooks_on_gradients_cost_more_but_change_nothing(
+    noise_units: int | None, of: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook may change the sum of the gradients, which products of some units need: then there are other ways."""
+    monkeypatch.setitem(globals(), "B", 24)
+    torch.manual_seed(0)
+    model = Net().double()
+    model.readout.weight.register_hook(lambda gradient: 2 * gradient)
+    torch.manual_seed(3)
+    tokens, targets = draw_batch()
+    tracker = sr.Tracker(model, schedule=1, estimator="per_unit", noise_units=noise_units)
+    expected = sr.decompose(
+        model, (tokens, targets), estimator="per_unit", noise_units=noise_units, seed=_seed_of(0, 0)
+    )
+    outputs = model(tokens)
+    loss = cross_entropy(outputs, targets)
+    tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss)
+    loss.backward()
+    (row,) = tracker.history
+    assert_row(row, expected, 1e-9)
+    assert row["noise_units"] == of
+
+
 @pytest.mark.parametrize("factor", [0.25, 65536.0, -1.0])
 def test_a_factor_before_the_loss_changes_no_number(factor: float) -> None:
     """Gradient accumulation divides the loss, a scaler of half precision multiplies it."""

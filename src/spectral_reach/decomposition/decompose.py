@@ -121,8 +121,11 @@ def decompose_in_step(
         ValueError, TypeError: as in ``decompose``, or ``step_loss`` is not a loss of these outputs alone.
     """
     prepared = _prepare(model, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget)
+    # Hooks of the caller's, which a measurement suspends, may change the gradients that the step sums up.
+    sums = not any(parameter._backward_hooks for parameter in prepared.parameters.values())
     with leaving_no_trace(prepared.model):
-        return in_step(prepared.linearise(batch, returned=outputs), step_loss, estimator, prepared.options, finished)
+        linearisation = prepared.linearise(batch, returned=outputs)
+        return in_step(linearisation, step_loss, estimator, prepared.options, finished, sums=sums)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

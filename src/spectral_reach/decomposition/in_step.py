@@ -19,9 +19,19 @@ Finished = Callable[[Decomposition], None]
 
 
 def in_step(
-    linearisation: Linearisation, step_loss: Any, estimator: str, options: EstimatorOptions, finished: Finished
+    linearisation: Linearisation,
+    step_loss: Any,
+    estimator: str,
+    options: EstimatorOptions,
+    finished: Finished,
+    *,
+    sums: bool,
 ) -> bool:
     """Measure now what needs the graph, and call ``finished`` at the end of the step's backward pass.
+
+    Args:
+        linearisation, step_loss, estimator, options, finished: as in ``decompose_in_step``, prepared.
+        sums: whether the gradients that the step sums up are those of its loss.
 
     Returns:
         Whether that is possible; False where units cannot be told apart by rules alone, and nothing has been done.
@@ -32,7 +42,7 @@ def in_step(
     backward = UnitBackward.of(linearisation)
     if backward.reason or backward.uses.unknown:
         return False
-    products = _products(backward, options)
+    products = _products(backward, options, sums)
     if products is None:
         return False
 
@@ -53,15 +63,13 @@ _ROWS = 8
 """Units whose gradients are multiplied with all others to tell the error of a value from all units."""
 
 
-def _products(backward: UnitBackward, options: EstimatorOptions) -> PairProducts | SomeUnits | None:
+def _products(backward: UnitBackward, options: EstimatorOptions, sums: bool) -> PairProducts | SomeUnits | None:
     """What is gathered of the units' gradients; None where that cannot be told from the step.
 
     By default squared norms of all units, which correct the noise, and for the error the products of some: those of
     all would take as long again as the norms and the probe together.
     """
     linearisation = backward.linearisation
-    # The sum over units comes with the training's gradient, which a hook of the caller's may change.
-    sums = not any(parameter._backward_hooks for parameter in linearisation.parameters.values())
     if options.noise_units is None and sums and linearisation.n_units > 2 * _ROWS:
         of_error = units_of_noise(linearisation, replace(options, noise_units=_ROWS))
         assert of_error is not None

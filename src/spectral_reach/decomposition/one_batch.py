@@ -47,11 +47,11 @@ def from_parts(
     for a single unit), ||g||^2 and the trace."""
     chi_loss, chi_loss_of_unit = by_unit(linearisation, chi_loss_of_row)
     chi_net_of_unit, noise = None, None
+    if products is not None and trace.unit_traces is not None:
+        chi_net_of_unit = trace.unit_traces / linearisation.samples_of_unit.cpu()
     if isinstance(products, SomeUnitProducts):
-        noise = noise_free_norm_of_some(products, linearisation.unit_weights, chi_loss_of_unit)
+        noise = noise_free_norm_of_some(products, linearisation.unit_weights, chi_loss_of_unit, chi_net_of_unit)
     elif products is not None:
-        if trace.unit_traces is not None:
-            chi_net_of_unit = trace.unit_traces / linearisation.samples_of_unit.cpu()
         noise = noise_free_norm(products, linearisation.unit_weights, chi_loss_of_unit, chi_net_of_unit)
     return assemble(
         linearisation,

@@ -96,7 +96,9 @@ def noise_free_norm(
     )
 
 
-def noise_free_norm_of_some(products: SomeUnitProducts, weights: Tensor, chi_loss_of_unit: Tensor) -> NoiseFreeNorm:
+def noise_free_norm_of_some(
+    products: SomeUnitProducts, weights: Tensor, chi_loss_of_unit: Tensor, chi_net_of_unit: Tensor | None
+) -> NoiseFreeNorm:
     """U of one batch from the rows of m >= 2 of its n units in the table of pair products.
 
     Every unit of the m meets all n - 1 others: U = sum_i <g_i, g - g_i> / sum_i w_i (1 - w_i), unbiased too. With
@@ -120,13 +122,16 @@ def noise_free_norm_of_some(products: SomeUnitProducts, weights: Tensor, chi_los
     first = (1 + (behind - 1) / (n - 1)) ** 2 / behind + (n - behind) / (n - 1) ** 2
     stderr = math.sqrt(zeta_1 * first + zeta_2 * (behind + n - 2) / (behind * (n - 1) ** 2))
 
-    losses = weights * chi_loss_of_unit
-    loss = float(losses.sum())
-    loss_stderr = math.sqrt(n / (n - 1) * float((losses - weights * loss).square().sum()))
+    by_unit = [chi_loss_of_unit] if chi_net_of_unit is None else [chi_loss_of_unit, chi_net_of_unit]
+    means = [float((weights * each).sum()) for each in by_unit]
+    scale = math.prod(means)
     position, position_stderr = math.nan, math.nan
-    if loss > 0:
-        position = value / loss
-        position_stderr = math.hypot(stderr / loss, position * loss_stderr / loss)
+    if scale > 0:
+        # What a unit adds to the logarithm of the product of the means.
+        shares = sum((weights * (each / mean - 1) for each, mean in zip(by_unit, means, strict=True)), weights * 0)
+        relative = math.sqrt(n / (n - 1) * float(shares.square().sum()))
+        position = value / scale
+        position_stderr = math.hypot(stderr / scale, position * relative)
     return NoiseFreeNorm(
         value=value,
         stderr=stderr,

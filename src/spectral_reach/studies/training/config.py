@@ -126,10 +126,9 @@ class MeasurementConfig:
         """Sequences that every estimate of chi_net uses."""
         return min(self.probed_units, self.units, self.late_units)
 
-    def units_of_noise(self, step: int, steps: int) -> int:
-        """Sequences whose gradients are multiplied with all others in a measurement at ``step`` of so many."""
-        units = self.units_at(step, steps)
-        return units if step >= self.late_start(steps) else min(self.noise_units, units)
+    def units_of_noise(self, step: int, steps: int) -> int | None:
+        """Sequences whose noise-corrected values a measurement at ``step`` of so many takes; None for all."""
+        return None if step >= self.late_start(steps) else min(self.noise_units, self.units_at(step, steps))
 
     def late_start(self, steps: int) -> int:
         """The first step of the last part of training."""
