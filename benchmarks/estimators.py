@@ -32,7 +32,7 @@ import parts
 import torch
 import tracked_step
 from opacus_norms import not_installed, unit_norms_by_opacus
-from peak_memory import TRAINING_STEP, peaks_bytes
+from peak_memory import peaks_bytes
 from plot import draw_costs
 from rich.console import Console
 from scaling import growth
@@ -40,7 +40,7 @@ from table import show
 from timing import Times, interleaved, median_ratio
 from torch import nn
 from ways import EXACT, Draw, Way, all_ways, linearised, signs, unit_norms_one_by_one
-from workload import OUT, PRESETS, Batch, Preset, step_in_place
+from workload import OUT, PRESETS, TRAINING_STEP, Batch, Preset, step_in_place
 
 import spectral_reach as sr
 from spectral_reach.jacobian.unit_backward import UnitBackward
@@ -83,7 +83,7 @@ def compare(preset: str, draws: int, rounds: int, say: Console) -> dict[str, Any
         truth = None
 
     say.print("Peak memory …")
-    peaks = peaks_bytes(preset, [TRAINING_STEP, *(way.name for way in here)])
+    peaks = peaks_bytes(preset, [TRAINING_STEP, *(way.name for way in here), *tracked_step.names(batch)])
 
     rows = [_row(way, times, values[way.name], peaks, truth) if not way.missing else _missing(way) for way in ways]
     if truth is not None:
@@ -105,7 +105,7 @@ def compare(preset: str, draws: int, rounds: int, say: Console) -> dict[str, Any
         },
         "ways": rows,
         "same_vector_largest_relative_difference": agreement,
-        "tracked_steps": tracked_step.added(times),
+        "tracked_steps": tracked_step.added(times, peaks),
         "pieces_seconds": parts.named(times),
         "growth": growth(chosen, min(rounds, 5)),
     }

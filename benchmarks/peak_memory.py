@@ -24,17 +24,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+import tracked_step
 from torch import nn
 from ways import EXACT, all_ways
-from workload import PRESETS, Batch, Workload, step_in_place
-
-TRAINING_STEP = "training_step"
+from workload import PRESETS, TRAINING_STEP, Batch, Workload, step_in_place
 
 _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 def peaks_bytes(preset: str, names: Sequence[str]) -> dict[str, int]:
-    """Of the ways ``names``, or of a training step, in a new process for each (or for all: ``Preset.process_each``)."""
+    """Of the ways ``names``, or of a training step without or with a measurement in it.
+
+    In a new process for each (or for all: ``Preset.process_each``).
+    """
     groups = [[name] for name in names] if PRESETS[preset].process_each else [list(names)]
     peaks: dict[str, int] = {}
     for group in groups:
@@ -49,6 +51,9 @@ def peaks_bytes(preset: str, names: Sequence[str]) -> dict[str, int]:
 def _work(workload: Workload, name: str, model: nn.Module, batch: Batch) -> Callable[[], object]:
     if name == TRAINING_STEP:
         return step_in_place(model, batch)
+    if name.startswith(tracked_step.PREFIX):
+        step = tracked_step.work(model, batch, name)
+        return lambda: step(0)
     (way,) = (way for way in [*all_ways(workload.units), EXACT] if way.name == name)
     # What the way keeps from its preparation is part of what it needs.
     return lambda: way.prepare(model, batch)(0)

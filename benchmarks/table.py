@@ -74,7 +74,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         f"{name} {difference:.1g}" for name, difference in result["same_vector_largest_relative_difference"].items()
     )
     tracked = ", ".join(
-        f"{tracked['added_training_steps']:+.2f} with units={tracked['units']}, noise_units={tracked['noise_units']}"
+        f"{tracked['added_training_steps']:+.2f} with units={tracked['units']}, noise_units={tracked['noise_units']} "
+        f"(peak {tracked['peak_of_training_step']:.2f})"
         for tracked in result["tracked_steps"]
     )
     return [

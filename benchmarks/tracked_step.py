@@ -10,11 +10,10 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from peak_memory import TRAINING_STEP
 from timing import Times, median_ratio
 from torch import nn
 from ways import few_units
-from workload import Batch, resting_optimiser
+from workload import TRAINING_STEP, Batch, resting_optimiser
 
 import spectral_reach as sr
 
@@ -23,11 +22,23 @@ PREFIX = "tracked_step"
 
 def works(model: nn.Module, batch: Batch) -> dict[str, Callable[[int], object]]:
     """Training steps to time, with measurements in them: as they are by default, of the whole table, of a few units."""
+    return {name: work(copy.deepcopy(model), batch, name) for name in names(batch)}
+
+
+def names(batch: Batch) -> list[str]:
+    """With ``units`` and ``noise_units`` in them."""
     every, few = len(batch[0]), few_units(batch)
-    return {
-        f"{PREFIX}_{units}_{noise_units}": _step(copy.deepcopy(model), batch, units, noise_units)
-        for units, noise_units in ((every, None), (every, every), (every, few), (few, few))
-    }
+    return [f"{PREFIX}_{units}_{noise}" for units, noise in ((every, None), (every, every), (every, few), (few, few))]
+
+
+def _counts(name: str) -> tuple[int, int | None]:
+    units, noise_units = name.split("_")[-2:]
+    return int(units), None if noise_units == "None" else int(noise_units)
+
+
+def work(model: nn.Module, batch: Batch, name: str) -> Callable[[int], object]:
+    """One of them."""
+    return _step(model, batch, *_counts(name))
 
 
 def _step(model: nn.Module, batch: Batch, units: int, noise_units: int | None) -> Callable[[int], object]:
@@ -49,14 +60,15 @@ def _step(model: nn.Module, batch: Batch, units: int, noise_units: int | None) -
     return step
 
 
-def added(times: Mapping[str, Times]) -> list[dict[str, Any]]:
+def added(times: Mapping[str, Times], peaks: Mapping[str, int]) -> list[dict[str, Any]]:
     """What each adds to a training step without a measurement, in such steps, from the times of each round."""
     return [
         {
-            "units": int(name.split("_")[-2]),
-            "noise_units": None if name.endswith("None") else int(name.split("_")[-1]),
+            "units": _counts(name)[0],
+            "noise_units": _counts(name)[1],
             "seconds_of_rounds": each.rounds,
             "added_training_steps": median_ratio(each, times[TRAINING_STEP]) - 1,
+            "peak_of_training_step": peaks[name] / peaks[TRAINING_STEP],
         }
         for name, each in times.items()
         if name.startswith(PREFIX)

@@ -26,6 +26,8 @@ from spectral_reach.studies.models.llama import LlamaConfig
 OUT = Path(__file__).resolve().parent / "out"
 
 WARMUP_STEPS = 20
+TRAINING_STEP = "training_step"
+"""What everything is compared with, as it is called in the results."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -157,10 +159,11 @@ def optimiser_of(model: nn.Module) -> torch.optim.AdamW:
 
 
 def training_step(model: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
-    """Forward, backward and update on a batch; the loss."""
+    """Forward, backward and update on a batch; the loss. The outputs are there until the end, as in most loops."""
     inputs, targets = batch
     optimiser.zero_grad()
-    loss = nn.functional.cross_entropy(model(inputs).logits.flatten(0, 1), targets.flatten())
+    outputs = model(inputs)
+    loss = nn.functional.cross_entropy(outputs.logits.flatten(0, 1), targets.flatten())
     loss.backward()
     optimiser.step()
     return loss.item()

@@ -65,6 +65,10 @@ class Readout:
     use: ParameterUse | None
 
 
+_SAFE = (1e-6, 1e6)
+"""Largest entries of a matrix whose squares float32 holds."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HiddenProbes:
     """Draws q = mix z, and c = (W^T W)^+ q = unmix z, with random signs z: ``mix`` and ``unmix`` (D, r)."""
@@ -81,9 +85,10 @@ class HiddenProbes:
     @classmethod
     def _of(cls, weight: Tensor) -> HiddenProbes:
         K, D = weight.shape
+        largest = max(abs(float(end)) for end in torch.aminmax(weight)) if weight.numel() else 1.0
         # Squares of a model that diverges would overflow; a power of 2 rounds nothing.
-        scale = 2.0 ** (math.frexp(float(weight.abs().max()) if weight.numel() else 1.0)[1] - 1)
-        W = weight / scale
+        scale = 2.0 ** (math.frexp(largest)[1] - 1) if not _SAFE[0] < largest < _SAFE[1] else 1.0
+        W = weight / scale if scale != 1 else weight
         if K < D:
             W = W.to(torch.float64)
             e, vectors = torch.linalg.eigh(W @ W.mT)
