@@ -7,7 +7,8 @@ Two kinds of error, each with the truth it is an error of:
   data set, against the exact values of the whole data set, which is the population.
 
 The plain interval is the estimate and 1.96 standard errors to either side; the other one is ``Decomposition.interval``.
-Noise-corrected values also come from the products of a few units with all others (``noise_units``).
+Noise-corrected values also come from the products of a few units with all others (``noise_units``), and, as in a
+training step, from the norms of all units with an error that eight of them tell.
 
 Run it with ``python benchmarks/coverage.py``, or after the benchmark with ``estimators.py --coverage``.
 """
@@ -119,9 +120,10 @@ def rows_of(name: str, model: nn.Module, population: Batch, seeds: int) -> Itera
         fresh = inputs[chosen], targets[chosen]
         result = sr.decompose(model, fresh, estimator="per_unit", seed=seed)
         few = sr.decompose(model, fresh, estimator="per_unit", seed=seed, units=FEW, noise_units=FEW)
+        shared = _in_step(model, fresh, seed)
         found.setdefault("chi_net", []).append(_estimate(result, "chi_net_population", result.chi_net))
         for field in ("delta_loss_unbiased", "chi_pos_unbiased"):
-            for each, which in ((result, ""), (few, f", {FEW} units")):
+            for each, which in ((result, ""), (shared, ", in a step"), (few, f", {FEW} units")):
                 found.setdefault(field + which, []).append(_estimate(each, field, getattr(each, field)))
     # Of the population itself nothing has to be corrected.
     truths = {
@@ -131,6 +133,20 @@ def rows_of(name: str, model: nn.Module, population: Batch, seeds: int) -> Itera
     }
     for field, estimates in found.items():
         yield _row(name, f"{field} of the population, 1 probe", estimates, truths[field.split(",")[0]])
+
+
+def _in_step(model: nn.Module, batch: Batch, seed: int) -> sr.Decomposition:
+    """With the passes of a training step."""
+    inputs, targets = batch
+    tracker = sr.Tracker(model, schedule=1, estimator="per_unit", seed=seed)
+    outputs = model(inputs)
+    logits = getattr(outputs, "logits", outputs)
+    loss = nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    tracker.measure(0, batch, outputs=outputs, step_loss=loss)
+    loss.backward()
+    model.zero_grad()
+    (row,) = tracker.history
+    return sr.Decomposition(**{name: value for name, value in row.items() if name != "step"})
 
 
 def _of_batch(linearisation: Linearisation, shell: sr.Decomposition, probes: int, seed: int) -> Estimate:

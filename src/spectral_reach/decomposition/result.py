@@ -58,7 +58,8 @@ class Decomposition:
         n_samples_against: N of batch B; None with one batch.
         n_units: independent examples (sequences, images) that hold at least one sample (in batch A of two).
         units: how many of them ``chi_net`` was estimated from (in the smaller batch of two).
-        noise_units: how many of them have their loss gradients multiplied with those of all others; 0 where none.
+        noise_units: how many of them have their loss gradients multiplied with those of all others, which is what the
+            standard errors of the noise-corrected values are known from; 0 where none.
         n_outputs: K, outputs per sample.
         probes: random probes behind ``chi_net``; 0 for an exact trace.
         estimator: which estimator of chi_net was used.

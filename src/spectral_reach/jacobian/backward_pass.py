@@ -8,6 +8,7 @@ gradients by unit, and nothing is kept for longer than the uses of one parameter
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,7 @@ class Collector:
                     self._forms.setdefault(each.name, []).append(each.form(d.detach()))
             self._waiting[each.name] -= 1
             if self._waiting[each.name] == 0 and each.name in self._forms:
-                with torch.autocast(each.parameter.device.type, enabled=False):
+                with plain_arithmetic(each.parameter):
                     self._take(each.name, self._forms.pop(each.name))
 
     def none_for_the_rest(self) -> None:
@@ -118,6 +119,8 @@ def _hook(collector: Collector, node: Node, gradients: Sequence[Tensor | None]) 
     collector.arrived(node, gradients[0])
 
 
-def plain_arithmetic(tensor: Tensor) -> torch.autocast:
+def plain_arithmetic(tensor: Tensor) -> AbstractContextManager[None]:
     """Rules multiply and add in the precision of what they are given, also within the caller's autocast."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    device = tensor.device.type
+    # Entered for every use of every parameter: outside of autocast for nothing.
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

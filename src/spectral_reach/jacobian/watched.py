@@ -18,7 +18,7 @@ from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from spectral_reach.jacobian.agreement import tolerance_of
-from spectral_reach.jacobian.backward_pass import Collector
+from spectral_reach.jacobian.backward_pass import Collector, plain_arithmetic
 from spectral_reach.jacobian.forms import at_least_float32, norm, row_squares
 from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
@@ -99,7 +99,7 @@ class _Watch:
         self._end_with_this_pass()
         if self._complaint:
             return
-        with torch.autocast(self._linearisation.f.device.type, enabled=False):
+        with plain_arithmetic(self._linearisation.f):
             self._products.take_sum(name, gradients[0])
 
     def _end_with_this_pass(self) -> None:

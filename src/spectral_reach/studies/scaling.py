@@ -164,14 +164,14 @@ def demo() -> ScalingConfig:
         data=DataConfig(name="stdlib", options={"vocabulary": 384, "context": 64}),
         widths=(16, 32, 64, 96, 128),
         training=training,
-        measurement=MeasurementConfig(units=32, late_measurements=16, late_units=32),
+        measurement=MeasurementConfig(units=32, late_measurements=12, late_units=32),
     )
     pixels = FamilyConfig(
         data=DataConfig(name="digits"),
         widths=(16, 32, 64, 96),
         # There are 1,500 images only: the largest model begins to learn them by heart.
         training=replace(training, steps=400, batch_size=64, learning_rate=0.002),
-        measurement=MeasurementConfig(units=64, late_measurements=16, late_units=64),
+        measurement=MeasurementConfig(units=64, late_measurements=12, late_units=64),
     )
     return ScalingConfig(preset="demo", families={"text": text, "pixels": pixels})
 

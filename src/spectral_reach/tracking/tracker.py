@@ -42,7 +42,9 @@ class Tracker:
             written to under the caller's lock. None keeps the rows in memory only.
         loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
             ``memory_budget``.
-        noise_units: as in ``sr.decompose``, or what ``noise_units(step)`` says.
+        noise_units: as in ``sr.decompose``, or what ``noise_units(step)`` says. With None a measurement that shares the
+            passes of a step of more than 16 units takes the noise-corrected values from all of them, but their
+            standard errors from the products of 8, which the row says; the number of all asks for all products.
         seed: where the probe seeds of all steps come from; 0 to 2**63 - 1.
 
     Raises:

@@ -95,11 +95,11 @@ class MeasurementConfig:
             varies by a few percent from sequence to sequence, far less than what the other numbers are made of.
         noise_units: of how many sequences the loss gradients are multiplied with those of all others, for the
             noise-corrected values before the last part, where the gradient stands out of its noise; all where there
-            are fewer. In the last part of all.
+            are fewer. In the last part the values come from all.
     """
 
     per_decade: int = 3
-    width: int = 3
+    width: int = 2
     units: int
     late_fraction: float = 0.1
     late_measurements: int
