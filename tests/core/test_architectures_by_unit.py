@@ -340,8 +340,11 @@ def test_a_mixture_of_experts_is_right_or_says_why_not(name: str, experts: str) 
     assert found.reason or found.disagreements() == {}
 
 
+# peft asks transformers for an attribute by its older name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_llama_with_low_rank_adapters() -> None:
-    peft = pytest.importorskip("peft")
+    import peft  # takes a while
+
     torch.manual_seed(0)
     config = peft.LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj", "v_proj", "down_proj"], lora_dropout=0.0)
     subject = language_model(peft.get_peft_model(llama(), config).eval())
