@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="reference", choices=PRESETS)
     parser.add_argument("--draws", type=int, default=64)
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--out", type=Path, default=OUT, help="folder (default: benchmarks/out)")
     arguments = parser.parse_args()
     base = PRESETS[arguments.preset].workload
     rows = []
@@ -68,8 +70,8 @@ def main() -> None:
             f"{row['draws_ratio']:.1f} times",
         )
     Console().print(table)
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"states-{arguments.preset}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"states-{arguments.preset}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -98,11 +98,25 @@ def test_norms_of_one_vector_are_those_of_ordinary_passes(result: dict[str, Any]
     assert all(difference < 1e-5 for difference in differences.values())
 
 
+def test_states_of_the_model_by_learning_rate(tmp_path: Path) -> None:
+    options = ("--preset", "toy", "--draws", "8", "--learning-rates", "0.001", "0.01", "--out", str(tmp_path))
+    finished = run("states.py", *options)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "states-toy.json").read_text())
+    assert [row["learning_rate"] for row in rows] == [0.001, 0.01]
+    for row in rows:
+        assert 0 < row["readout_share"] < 1
+        assert 0 < row["per_unit_inside"] < row["batch_shared"]
+        assert row["draws_ratio"] == pytest.approx((row["batch_shared"] / row["per_unit_inside"]) ** 2)
+    assert rows[0]["loss"] != rows[1]["loss"]
+
+
 def test_tracked_steps_stand_beside_the_step_without(result: dict[str, Any]) -> None:
     step = result["training_step"]["seconds_of_rounds"]
     counts = [(tracked["units"], tracked["noise_units"]) for tracked in result["tracked_steps"]]
-    assert counts == [(4, 4), (4, 2), (2, 4), (2, 2)]
+    assert counts == [(4, None), (4, 4), (4, 2), (2, 2)]
     for tracked in result["tracked_steps"]:
+        assert tracked["peak_of_training_step"] > 0
         ratios = [a / b for a, b in zip(tracked["seconds_of_rounds"], step, strict=True)]
         assert tracked["added_training_steps"] == pytest.approx(statistics.median(ratios) - 1)
 
