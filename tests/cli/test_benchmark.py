@@ -155,7 +155,7 @@ def test_coverage_of_error_bars(tmp_path: Path) -> None:
     finished = run("coverage.py", "--seeds", "40", "--out", str(tmp_path))
     assert finished.returncode == 0, finished.stderr
     rows = json.loads((tmp_path / "coverage.json").read_text())
-    assert len(rows) == 3 * 7
+    assert len(rows) == 3 * 9
     for row in rows:
         assert row["seeds"] == 40
         assert abs(row["mean_error"]) < 4, row

@@ -10,7 +10,8 @@ import torch
 from scipy.stats import t as student
 
 import spectral_reach as sr
-from spectral_reach.estimators.gradient_noise import noise_free_norm
+from spectral_reach.estimators.gradient_noise import noise_free_norm, noise_free_norm_of_some
+from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 
 
@@ -41,11 +42,12 @@ def test_students_factor_for_what_is_behind_the_error(name: str, options: dict[s
 
 @pytest.mark.parametrize("name", ["delta_loss_unbiased", "chi_pos_unbiased"])
 @pytest.mark.parametrize("value", [-1.0, 0.0, 0.4, 2.0, 50.0])
-def test_both_ends_are_as_far_as_the_error_there_allows(name: str, value: float) -> None:
-    result = dataclasses.replace(measured(noise_units=7), **{name: value, f"{name}_stderr": 0.5})
-    assert result.noise_units == 7
+@pytest.mark.parametrize(("units", "freedom"), [(12, 11), (7, 2 / (1 / 7 + 2 / 6)), (2, 1)])
+def test_both_ends_are_as_far_as_the_error_there_allows(name: str, value: float, units: int, freedom: float) -> None:
+    result = dataclasses.replace(measured(noise_units=units), **{name: value, f"{name}_stderr": 0.5})
+    assert result.noise_units == units
     low, high = result.interval(name)
-    factor = student.ppf(0.975, 6)
+    factor = student.ppf(0.975, freedom)
     for end in (low, high):
         squared_error = 0.25 + 0.25 / (2 * max(value, 0.5)) * (end - value)
         assert (end - value) ** 2 == pytest.approx(factor**2 * squared_error)
@@ -69,8 +71,22 @@ def test_bad_arguments() -> None:
         result.interval("chi_net", 95)
 
 
+def some(pairs: torch.Tensor, units: np.ndarray) -> SomeUnitProducts:
+    """What a training step shows: the rows of a few units, and the norms of all."""
+    own = pairs[units][:, units]
+    return SomeUnitProducts(
+        units=torch.from_numpy(units),
+        squared_norms=own.diagonal(),
+        with_batch=pairs[units].sum(1),
+        pair_squares=float(own.tril(-1).square().sum()),
+        squared_norm=float(pairs.sum()),
+        squared_norms_of_all=pairs.diagonal(),
+    )
+
+
 @pytest.mark.parametrize("signal", [0.0, 0.045, 0.09], ids=["noise", "between", "signal"])
-def test_intervals_hold_the_truth(signal: float) -> None:
+@pytest.mark.parametrize("in_step", [False, True], ids=["all pairs", "in a step"])
+def test_intervals_hold_the_truth(signal: float, in_step: bool) -> None:
     """Unit gradients with a spectrum: about as often as promised, and hardly ever less often than symmetric ones."""
     rng = np.random.default_rng(1)
     n, P, draws = 32, 60, 600
@@ -81,7 +97,10 @@ def test_intervals_hold_the_truth(signal: float) -> None:
     for _ in range(draws):
         gradients = (signal + rng.normal(size=(n, P)) * np.arange(1, P + 1) ** -0.5) / n
         pairs = torch.from_numpy(gradients @ gradients.T)
-        found = noise_free_norm(UnitGradientProducts.of_pairs(pairs), weights, ones, None)
+        if in_step:
+            found = noise_free_norm_of_some(some(pairs, rng.choice(n, 8, replace=False)), weights, ones, None)
+        else:
+            found = noise_free_norm(UnitGradientProducts.of_pairs(pairs), weights, ones, None)
         result = dataclasses.replace(
             template,
             delta_loss_unbiased=found.value,
