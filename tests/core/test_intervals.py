@@ -55,6 +55,13 @@ def test_both_ends_are_as_far_as_the_error_there_allows(name: str, value: float,
     assert high - value > value - low
 
 
+def test_two_batches_have_the_freedom_of_the_smaller() -> None:
+    result = dataclasses.replace(measured(), n_samples_against=5, noise_units=5, delta_loss_unbiased=50.0)
+    low, high = result.interval("delta_loss_unbiased")
+    fewer = dataclasses.replace(result, n_samples_against=None)
+    assert high - low < fewer.interval("delta_loss_unbiased")[1] - fewer.interval("delta_loss_unbiased")[0]
+
+
 def test_what_has_no_error_has_no_interval() -> None:
     result = measured(estimator="per_unit")  # one probe
     assert all(map(math.isnan, result.interval("chi_net")))

@@ -103,21 +103,24 @@ def test_with_the_norms_of_all_units_the_value_is_that_of_all() -> None:
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.2, 1.0], ids=["noise", "between", "signal"])
-def test_eight_units_tell_the_error_of_a_value_from_all(signal: float) -> None:
+@pytest.mark.parametrize("together", [False, True], ids=["", "large gradients where losses are large"])
+def test_eight_units_tell_the_error_of_a_value_from_all(signal: float, together: bool) -> None:
     rng = np.random.default_rng(0)
     n, P, draws = 32, 60, 1500
     G = signal * np.ones(P)
     weights = torch.full((n,), 1 / n, dtype=torch.float64)
     found = []
     for _ in range(draws):
-        gradients = (G + rng.normal(size=(n, P))) / n
-        # A loss and a trace that vary from unit to unit, independently of the gradients.
+        # A loss and a trace that vary from unit to unit, by themselves or with the gradients.
         loss, net = (torch.from_numpy(rng.uniform(0.5, 1.5, n)) for _ in range(2))
+        scale = loss.sqrt().numpy() if together else np.ones(n)
+        gradients = scale[:, None] * (G + rng.normal(size=(n, P))) / n
         products = some(gradients @ gradients.T, rng.choice(n, size=8, replace=False), norms_of_all=True)
         found.append(noise_free_norm_of_some(products, weights, loss, net))
     values = np.array([[each.value, *each.position] for each in found])
     variances = np.array([each.stderr**2 for each in found])
-    assert abs(values[:, 0].mean() - G @ G) < 4 * values[:, 0].std() / math.sqrt(draws)
+    truth = G @ G * (2 / 3 * (1.5**1.5 - 0.5**1.5)) ** 2 if together else G @ G
+    assert abs(values[:, 0].mean() - truth) < 4 * values[:, 0].std() / math.sqrt(draws)
     # zeta_1 is kept from going below 0, which adds to the variance where it is 0: twice the scatter of its estimate
     # from 7 degrees of freedom, sqrt(2 / 7) / sqrt(2 pi), in the units of the other part.
     assert 0.85 < variances.mean() / values[:, 0].var() < 1.15 + 2 * math.sqrt(2 / 7) / math.sqrt(2 * math.pi)

@@ -1,6 +1,7 @@
 """Measuring with the passes of a training step: the numbers of a measurement of its own, and training that never
 notices."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +128,39 @@ def test_hooks_on_gradients_cost_more_but_change_nothing(
     (row,) = tracker.history
     assert_row(row, expected, 1e-9)
     assert row["noise_units"] == of
+
+
+@pytest.mark.parametrize("noise_units", [None, 3])
+@pytest.mark.parametrize("hidden", ["a penalty", "a hook"])
+def test_what_else_changes_the_gradients_of_the_step_is_seen(
+    noise_units: int | None, hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "B", 24)
+    torch.manual_seed(0)
+    model = Net()
+    tokens, targets = draw_batch()
+    tracker = sr.Tracker(model, schedule=1, estimator="per_unit", noise_units=noise_units)
+    for step in range(2):
+        outputs = model(tokens)
+        loss = cross_entropy(outputs, targets)
+        tracker.measure(step, (tokens, targets), outputs=outputs, step_loss=loss)
+        if step and hidden == "a penalty":
+            loss = loss + 1e-2 * sum(p.square().sum() for p in model.parameters())
+        elif step:
+            model.middle[0].weight.register_hook(lambda gradient: 1.1 * gradient)
+        loss.backward()
+    clean, disturbed = tracker.history
+    assert clean["delta_loss"] > 0
+    assert math.isnan(disturbed["delta_loss"])
+    assert "is not that of the measured loss alone" in disturbed["undefined"]["delta_loss"]
+
+
+def test_parameters_in_half_precision_leave_the_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "B", 24)
+    torch.manual_seed(0)
+    row, expected = in_step(Net().bfloat16())
+    assert row["noise_units"] == expected.noise_units == 24
+    assert row["delta_loss"] == pytest.approx(expected.delta_loss, rel=0.05)
 
 
 @pytest.mark.parametrize("factor", [0.25, 65536.0, -1.0])

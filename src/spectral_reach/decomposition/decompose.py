@@ -109,7 +109,8 @@ def decompose_in_step(
     """``decompose`` between the forward and the backward pass of a training step, which it shares.
 
     Args:
-        model, batch, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget: as in ``decompose``.
+        model, batch, loss, estimator, probes, units, parameters, seed, memory_budget: as in ``decompose``.
+        noise_units: as in ``sr.Tracker``.
         outputs: what the model has returned for the batch.
         step_loss: the scalar whose ``backward()`` the step is about to call.
         finished: called with the result at the end of that backward pass.

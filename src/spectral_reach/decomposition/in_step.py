@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from spectral_reach.decomposition.one_batch import from_parts, units_of_noise
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import EstimatorOptions, estimate_trace
@@ -16,6 +18,10 @@ from spectral_reach.jacobian.watched import Seen, check_path, watch
 from spectral_reach.measured.linearisation import Linearisation
 
 Finished = Callable[[Decomposition], None]
+
+_ROWS = 8
+"""Units whose gradients are multiplied with all others to tell the error of a value from all units, where these are
+more than twice as many: of fewer all products cost little more."""
 
 
 def in_step(
@@ -59,10 +65,6 @@ def in_step(
     return True
 
 
-_ROWS = 8
-"""Units whose gradients are multiplied with all others to tell the error of a value from all units."""
-
-
 def _products(backward: UnitBackward, options: EstimatorOptions, sums: bool) -> PairProducts | SomeUnits | None:
     """What is gathered of the units' gradients; None where that cannot be told from the step.
 
@@ -70,7 +72,9 @@ def _products(backward: UnitBackward, options: EstimatorOptions, sums: bool) -> 
     all would take as long again as the norms and the probe together.
     """
     linearisation = backward.linearisation
-    if options.noise_units is None and sums and linearisation.n_units > 2 * _ROWS:
+    # In half precision the sum is rounded, or overflows, where the gradients of units are added up in float32.
+    exact = all(torch.finfo(parameter.dtype).bits >= 32 for parameter in linearisation.parameters.values())
+    if options.noise_units is None and sums and exact and linearisation.n_units > 2 * _ROWS:
         of_error = units_of_noise(linearisation, replace(options, noise_units=_ROWS))
         assert of_error is not None
         return SomeUnits(linearisation, of_error, backward.grams)

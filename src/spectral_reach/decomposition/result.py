@@ -176,7 +176,8 @@ class Decomposition:
         allowance where all units are multiplied with each other.
         """
         m = self.noise_units
-        return m - 1 if m == self.n_units or m < 2 else 2 / (1 / m + 2 / (m - 1))
+        all_of_them = self.n_samples_against is not None or m == self.n_units
+        return m - 1 if all_of_them or m < 2 else 2 / (1 / m + 2 / (m - 1))
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, in order; ``undefined`` as a plain dict."""

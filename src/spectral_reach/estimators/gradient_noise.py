@@ -114,31 +114,45 @@ def noise_free_norm_of_some(
     squared_weights = float(weights.square().sum())
     rows = products.with_batch - products.squared_norms
     expected_share = w * (1 - w)
-    zeta_1, zeta_2 = _parts_of_variance(rows / expected_share, products.pair_squares, w, n)
+    kernels = rows / expected_share  # of each of the m, the mean of h over the others
+    zeta_1, zeta_2 = _parts_of_variance(kernels, products.pair_squares, w, n)
     if products.squared_norms_of_all is None:
         value, behind = float(rows.sum() / expected_share.sum()), m
     else:
         value, behind = (products.squared_norm - float(products.squared_norms_of_all.sum())) / (1 - squared_weights), n
-    first = (1 + (behind - 1) / (n - 1)) ** 2 / behind + (n - behind) / (n - 1) ** 2
-    stderr = math.sqrt(zeta_1 * first + zeta_2 * (behind + n - 2) / (behind * (n - 1) ** 2))
+    variance = _variance(zeta_1, zeta_2, behind, n)
 
     by_unit = [chi_loss_of_unit] if chi_net_of_unit is None else [chi_loss_of_unit, chi_net_of_unit]
     means = [float((weights * each).sum()) for each in by_unit]
     scale = math.prod(means)
     position, position_stderr = math.nan, math.nan
     if scale > 0:
-        # What a unit adds to the logarithm of the product of the means.
-        shares = sum((weights * (each / mean - 1) for each, mean in zip(by_unit, means, strict=True)), weights * 0)
-        relative = math.sqrt(n / (n - 1) * float(shares.square().sum()))
         position = value / scale
-        position_stderr = math.hypot(stderr / scale, position * relative)
+        # To first order the ratio is the mean of h_ij / scale - position (s_i + s_j) / 2 over pairs, where s_i is what
+        # a unit adds to the logarithm of the denominator. Gradients are large where losses are: much of it cancels.
+        s = sum((each / mean - 1 for each, mean in zip(by_unit, means, strict=True)), torch.zeros_like(weights))
+        of_rows = kernels / scale - position / 2 * (s + (s.sum() - s) / (n - 1))[chosen]
+        first = max(0.0, _spread(of_rows, n) - zeta_2 / scale**2) / (n - 2) if n > 2 else zeta_1 / scale**2
+        chance_of_choice = (variance - _variance(zeta_1, zeta_2, n, n)) / scale**2
+        position_stderr = math.sqrt(_variance(first, zeta_2 / scale**2, n, n) + chance_of_choice)
     return NoiseFreeNorm(
         value=value,
-        stderr=stderr,
+        stderr=math.sqrt(variance),
         position=(position, position_stderr),
         noise_scale=(products.squared_norm - value) / squared_weights / value if value > 0 else math.nan,
         units=m,
     )
+
+
+def _variance(zeta_1: float, zeta_2: float, m: int, n: int) -> float:
+    """Of U from the rows of m of n units."""
+    first = (1 + (m - 1) / (n - 1)) ** 2 / m + (n - m) / (n - 1) ** 2
+    return zeta_1 * first + zeta_2 * (m + n - 2) / (m * (n - 1) ** 2)
+
+
+def _spread(rows: Tensor, n: int) -> float:
+    """(n-2) zeta_1 + zeta_2 from the mean kernels of some units with the n - 1 others."""
+    return float(rows.var()) * (n - 1) ** 2 / (n - 2) if n > 2 else 0.0
 
 
 def _parts_of_variance(rows: Tensor, pair_squares: float, weights: Tensor, n: int) -> tuple[float, float]:
@@ -149,7 +163,7 @@ def _parts_of_variance(rows: Tensor, pair_squares: float, weights: Tensor, n: in
     over pairs theta^2 + 2 zeta_1 + zeta_2. Where the two cannot both be met, the variance of the rows decides.
     """
     m = len(rows)
-    spread = float(rows.var()) * (n - 1) ** 2 / (n - 2)  # (n-2) zeta_1 + zeta_2
+    spread = _spread(rows, n)
     outer = float(weights.sum()) ** 2 - float(weights.square().sum())
     mean_square = 2 * pair_squares * (m * (m - 1)) / outer**2  # of h, as if all weights were equal
     total = max(0.0, mean_square - float(rows.mean()) ** 2)  # 2 zeta_1 + zeta_2

@@ -50,6 +50,9 @@ class Form(Protocol):
     def of_units(self, units: Tensor) -> Form:
         """The same for some of the units, (m,) int64, which keeps nothing of the others."""
 
+    def entries(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_i G_i at some ``rows`` and ``columns``, and how large it could be, (len(rows), len(columns)) each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dense:
@@ -89,6 +92,11 @@ class Dense:
     def of_units(self, units: Tensor) -> Dense:
         """The same for some of the units."""
         return Dense(gradients=self.gradients[units])
+
+    def entries(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Some entries of their sum."""
+        there = self.gradients[:, rows][:, :, columns]
+        return there.sum(0), there.abs().sum(0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +164,11 @@ class OuterProducts:
         """The same for some of the units."""
         return OuterProducts(left=self.left[units], right=self.right[units])
 
+    def entries(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Some entries of their sum."""
+        left, right = self.left[:, :, rows].flatten(0, 1), self.right[:, :, columns].flatten(0, 1)
+        return left.mT @ right, left.abs().mT @ right.abs()
+
 
 _MEMORY = 16.0
 _OF_A_GRAM = 0.75
@@ -203,6 +216,13 @@ class LookUps:
     def of_units(self, units: Tensor) -> LookUps:
         """The same for some of the units."""
         return LookUps(index=self.index[units], gradients=self.gradients[units], rows=self.rows)
+
+    def entries(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Some entries of their sum."""
+        there = self.index.flatten() == rows.to(self.index.device).unsqueeze(1)  # (rows, B T)
+        gradients = self.gradients[:, :, columns].flatten(0, 1)
+        looked_up = there.to(gradients.dtype)
+        return looked_up @ gradients, looked_up @ gradients.abs()
 
 
 def total(forms: Sequence[Form]) -> Sequence[Form]:

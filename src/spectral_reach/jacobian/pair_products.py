@@ -29,6 +29,8 @@ class PairProducts:
         self._products = torch.zeros(n_units, n_units, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
+        self.not_the_sum = ""
+        """The sum is not asked for."""
 
     def take(self, name: str, found: Sequence[Form]) -> None:
         """Add the products of one parameter's gradients."""
@@ -38,9 +40,6 @@ class PairProducts:
             if not self.not_finite and not bool(product.isfinite().all()):
                 self.not_finite = name
             self._products.add_(product)
-
-    def take_sum(self, name: str, gradient: Tensor | None) -> None:
-        """The gradient of the batch is the sum of those of the units."""
 
     def of_labelled(self, factor: float = 1.0) -> Tensor:
         """With all gradients divided by ``factor``: (n_units, n_units) float64 on the CPU."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian import forms
+from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.forms import Form, row_squares
 from spectral_reach.jacobian.grams import Grams
 from spectral_reach.measured.linearisation import Linearisation
@@ -63,9 +64,13 @@ class SomeUnits:
         self._with_batch = torch.zeros(m, dtype=torch.float64)
         self._squared_norm = 0.0
         self._grams = grams
+        self._tolerance = tolerance_of(linearisation)
+        self._expected: dict[str, tuple[Tensor, Tensor]] = {}
         self._of_all = torch.zeros(linearisation.n_units_in_batch, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
+        self.not_the_sum = ""
+        """The first parameter whose gradient is not the sum of those of the units."""
 
     @property
     def waiting(self) -> list[str]:
@@ -77,15 +82,21 @@ class SomeUnits:
         if self._grams is not None:
             self._of_all.add_(forms.squared_norms(found, self._grams).cpu())
         self._waiting[name] = [form.of_units(self._in_batch) for form in found]
+        chosen = _some_entries(found[0])
+        sums, sizes = zip(*(form.entries(*chosen) for form in found), strict=True)
+        self._expected[name] = torch.stack(sums).sum(0), torch.stack(sizes).sum(0)
 
     def take_sum(self, name: str, gradient: Tensor | None) -> None:
         """The gradient of the whole batch for one parameter, whose forms came before; None if there is none."""
         found = self._waiting.pop(name, None)
+        expected = self._expected.pop(name, None)
         if gradient is None:
             return
         gradient = forms.at_least_float32(gradient.to_dense() if gradient.is_sparse else gradient)
         self._squared_norm += float(row_squares(gradient.reshape(1, -1)))
         whole = gradient.reshape(-1)
+        if found and expected is not None:
+            self._compare(name, whole.view(found[0].rows, found[0].columns), found[0], *expected)
         start = 0
         for block in forms.blocks(forms.total(found)) if found else ():
             of_units = block.flatten(1)
@@ -95,6 +106,13 @@ class SomeUnits:
             start = stop
         if not self.not_finite and not bool(torch.isfinite(self._with_batch.sum() + self._squared_norm)):
             self.not_finite = name
+
+    def _compare(self, name: str, gradient: Tensor, form: Form, expected: Tensor, size: Tensor) -> None:
+        """A few entries are enough: what else has a gradient (a penalty, another loss) has one nearly everywhere."""
+        rows, columns = _some_entries(form)
+        error = (gradient[rows][:, columns] - expected).abs()
+        if not self.not_the_sum and bool((error > self._tolerance * size).any()):
+            self.not_the_sum = name
 
     def products(self, factor: float) -> SomeUnitProducts:
         """With all gradients divided by ``factor``."""
@@ -113,3 +131,14 @@ class SomeUnits:
         """The same, and ||g||^2."""
         products = self.products(factor)
         return products, products.squared_norm
+
+
+_COMPARED = 4
+
+
+def _some_entries(form: Form) -> tuple[Tensor, Tensor]:
+    """Rows and columns, spread over the parameter."""
+    # A stride that has no factor with most sizes: equal rows in several parts of a parameter would tell less.
+    places = torch.arange(_COMPARED) * 104729 + 7
+    rows, columns = (torch.unique(places % size) for size in (form.rows, form.columns))
+    return rows, columns

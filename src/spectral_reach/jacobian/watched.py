@@ -96,6 +96,7 @@ class _Watch:
 
     @torch.no_grad()
     def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:
+        assert isinstance(self._products, SomeUnits)
         self._end_with_this_pass()
         if self._complaint:
             return
@@ -119,6 +120,12 @@ class _Watch:
             complaint = f"the backward pass of the step did not reach parameter {missing[0]!r}"
         elif not complaint and self._products.not_finite:
             complaint = f"the gradient of parameter {self._products.not_finite!r} is not finite in the training step"
+        elif not complaint and self._products.not_the_sum:
+            complaint = (
+                f"the gradient of parameter {self._products.not_the_sum!r} in the training step is not that of the "
+                "measured loss alone; expected the backward pass of step_loss and of nothing else (a penalty, a second "
+                "loss, a hook that changes gradients): call it by itself, or leave step_loss out"
+            )
         if complaint:
             self._finished(None, complaint)
         else:

@@ -106,8 +106,8 @@ class LossGradient:
 
     def _value(self, outputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(outputs.device.type, enabled=False):
-            mean = _mean_cross_entropy if self._loss is cross_entropy and outputs.ndim == 2 else self._loss
-            value = _scalar(_value_of(mean, outputs, targets))
+            loss = _mean_cross_entropy if self._loss is cross_entropy and outputs.ndim == 2 else self._loss
+            value = _scalar(_value_of(loss, outputs, targets))
         if not bool(value.isfinite()):
             raise ValueError(
                 f"the loss is {value.item():g}; expected a finite value: check the targets and the outputs"
@@ -147,6 +147,10 @@ def _value_of(loss: LossFunction, outputs: Tensor, targets: Tensor) -> object:
         raise
 
 
+_PART = 2**20
+"""Outputs that are gone through at a time."""
+
+
 @torch.no_grad()
 def _mean_cross_entropy(outputs_NK: Tensor, targets_N: Tensor) -> Tensor:
     """``cross_entropy`` in parts that stay in a processor's cache: three times faster, and without a tensor of N K."""
@@ -154,9 +158,6 @@ def _mean_cross_entropy(outputs_NK: Tensor, targets_N: Tensor) -> Tensor:
     parts = zip(torch.split(outputs_NK, rows), torch.split(targets_N.long(), rows), strict=True)
     sums = [F.cross_entropy(outputs, targets, reduction="sum") for outputs, targets in parts]
     return torch.stack(sums).to(torch.float64).sum() / len(outputs_NK)
-
-
-_PART = 2**20
 
 
 def _scalar(value: object) -> Tensor:

@@ -95,7 +95,7 @@ class MeasurementConfig:
             varies by a few percent from sequence to sequence, far less than what the other numbers are made of.
         noise_units: of how many sequences the loss gradients are multiplied with those of all others, for the
             noise-corrected values before the last part, where the gradient stands out of its noise; all where there
-            are fewer. In the last part the values come from all.
+            are fewer. In the last part the values come from all, and their errors as ``sr.Tracker`` has them.
     """
 
     per_decade: int = 3
@@ -127,7 +127,7 @@ class MeasurementConfig:
         return min(self.probed_units, self.units, self.late_units)
 
     def units_of_noise(self, step: int, steps: int) -> int | None:
-        """Sequences whose noise-corrected values a measurement at ``step`` of so many takes; None for all."""
+        """``noise_units`` of the measurement at ``step`` of so many; None for what ``sr.Tracker`` does by itself."""
         return None if step >= self.late_start(steps) else min(self.noise_units, self.units_at(step, steps))
 
     def late_start(self, steps: int) -> int:
