@@ -36,8 +36,7 @@ def works(model: nn.Module, batch: Batch) -> dict[str, Callable[[int], object]]:
             linearisation.residual
         ),
         "unit_gradient_products": lambda _: backward.inner_products(linearisation.residual).shape,
-        "piece_decompose": lambda seed: sr.decompose(model, batch, estimator="per_unit", seed=seed),
-        "piece_decompose_few": lambda seed: sr.decompose(
+        "decompose_few": lambda seed: sr.decompose(
             model, batch, estimator="per_unit", units=few, noise_units=few, seed=seed
         ),
     }
@@ -50,7 +49,7 @@ def _checked(linearisation: Linearisation) -> object:
 
 
 def named(times: Mapping[str, Times]) -> dict[str, float]:
-    """The pieces by themselves, from the median times of ``works``."""
+    """The pieces by themselves, from the median times of ``works`` and of the way ``decompose``."""
     return {
         "forward pass": times["forward"].median,
         "isolation and loss gradient at the outputs": times["linearise"].median - times["forward"].median,
@@ -58,6 +57,6 @@ def named(times: Mapping[str, Times]) -> dict[str, float]:
         "a backward pass without any weight gradient": times["propagation"].median,
         "the same with norms of the units' loss gradients": times["unit_gradient_norms"].median,
         "or with the products of all pairs": times["unit_gradient_products"].median,
-        "a whole decomposition": times["piece_decompose"].median,
-        "one with a few units": times["piece_decompose_few"].median,
+        "a whole decomposition": times["decompose"].median,
+        "one with a few units": times["decompose_few"].median,
     }

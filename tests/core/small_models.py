@@ -297,21 +297,29 @@ def _padded(tokens: Tensor, ignored: float, *, left: bool) -> dict[str, Tensor]:
     }
 
 
-def llama(choice: random.Random) -> Subject:
+def llama_of(**settings: Any) -> nn.Module:
+    """A Llama of 7 tokens in float64, for up to 8 of them."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=7,
         hidden_size=4,
         intermediate_size=5,
-        num_hidden_layers=choice.randint(1, 2),
         num_attention_heads=2,
+        max_position_embeddings=8,
+        **settings,
+    )
+    return _in_double(LlamaForCausalLM(config))
+
+
+def llama(choice: random.Random) -> Subject:
+    model = llama_of(
+        num_hidden_layers=choice.randint(1, 2),
         num_key_value_heads=choice.choice([1, 2]),
         tie_word_embeddings=choice.random() < 0.5,
-        max_position_embeddings=8,
     )
     return Subject(
-        _in_double(LlamaForCausalLM(config)).train(choice.random() < 0.5),
+        model.train(choice.random() < 0.5),
         class_loss(choice),
         "classes last",
         lambda b: _padded(torch.randint(0, 7, (b, 4)), 0.2, left=False),

@@ -110,20 +110,8 @@ def test_two_batches(reentrant: bool) -> None:
 
 
 def llama(reentrant: bool | None) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=7,
-        hidden_size=4,
-        intermediate_size=5,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=8,
-        use_cache=False,
-    )
-    model = small_models._in_double(LlamaForCausalLM(config)).train()
+    model = small_models.llama_of(num_hidden_layers=2, num_key_value_heads=1, use_cache=False).train()
     if reentrant is not None:
         # gradient_checkpointing_enable, which later releases call by another name.
         kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"

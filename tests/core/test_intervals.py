@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pair_tables import some
 from scipy.stats import t as student
 
 import spectral_reach as sr
 from spectral_reach.estimators.gradient_noise import noise_free_norm, noise_free_norm_of_some
-from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 
 
@@ -78,19 +78,6 @@ def test_bad_arguments() -> None:
         result.interval("chi_net", 95)
 
 
-def some(pairs: torch.Tensor, units: np.ndarray) -> SomeUnitProducts:
-    """What a training step shows: the rows of a few units, and the norms of all."""
-    own = pairs[units][:, units]
-    return SomeUnitProducts(
-        units=torch.from_numpy(units),
-        squared_norms=own.diagonal(),
-        with_batch=pairs[units].sum(1),
-        pair_squares=float(own.tril(-1).square().sum()),
-        squared_norm=float(pairs.sum()),
-        squared_norms_of_all=pairs.diagonal(),
-    )
-
-
 @pytest.mark.parametrize("signal", [0.0, 0.045, 0.09], ids=["noise", "between", "signal"])
 @pytest.mark.parametrize("in_step", [False, True], ids=["all pairs", "in a step"])
 def test_intervals_hold_the_truth(signal: float, in_step: bool) -> None:
@@ -103,11 +90,13 @@ def test_intervals_hold_the_truth(signal: float, in_step: bool) -> None:
     inside, symmetric = 0, 0
     for _ in range(draws):
         gradients = (signal + rng.normal(size=(n, P)) * np.arange(1, P + 1) ** -0.5) / n
-        pairs = torch.from_numpy(gradients @ gradients.T)
+        pairs = gradients @ gradients.T
         if in_step:
-            found = noise_free_norm_of_some(some(pairs, rng.choice(n, 8, replace=False)), weights, ones, None)
+            found = noise_free_norm_of_some(
+                some(pairs, rng.choice(n, 8, replace=False), norms_of_all=True), weights, ones, None
+            )
         else:
-            found = noise_free_norm(UnitGradientProducts.of_pairs(pairs), weights, ones, None)
+            found = noise_free_norm(UnitGradientProducts.of_pairs(torch.from_numpy(pairs)), weights, ones, None)
         result = dataclasses.replace(
             template,
             delta_loss_unbiased=found.value,

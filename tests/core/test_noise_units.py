@@ -8,27 +8,15 @@ import pytest
 import small_models
 import torch
 from by_unit import _forward_mode
+from pair_tables import some
 
 import spectral_reach as sr
 from spectral_reach.decomposition import one_batch
 from spectral_reach.estimators.gradient_noise import noise_free_norm, noise_free_norm_of_some
 from spectral_reach.estimators.subset import draw_units, generator
-from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 
 M = 3
-
-
-def some(pairs: np.ndarray, units: np.ndarray, norms_of_all: bool = False) -> SomeUnitProducts:
-    own = pairs[np.ix_(units, units)]
-    return SomeUnitProducts(
-        units=torch.from_numpy(units),
-        squared_norms=torch.from_numpy(own.diagonal().copy()),
-        with_batch=torch.from_numpy(pairs[units].sum(1)),
-        pair_squares=float((np.tril(own, -1) ** 2).sum()),
-        squared_norm=float(pairs.sum()),
-        squared_norms_of_all=torch.from_numpy(pairs.diagonal().copy()) if norms_of_all else None,
-    )
 
 
 @pytest.mark.parametrize("kind", [kind for kind in small_models.KINDS if "gpt2" not in kind])

@@ -200,7 +200,7 @@ def convolution() -> tuple[nn.Module, Any]:
     return model, (torch.randn(16, 3, 8, 8), torch.randint(0, 10, (16,)))
 
 
-def llama() -> tuple[nn.Module, Any]:
+def llama(**settings: Any) -> tuple[nn.Module, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -212,6 +212,7 @@ def llama() -> tuple[nn.Module, Any]:
         num_key_value_heads=1,
         max_position_embeddings=16,
         initializer_range=0.1,
+        **settings,
     )
     tokens = torch.randint(0, 24, (8, 12))
     return LlamaForCausalLM(config), {"input_ids": tokens, "labels": tokens}
@@ -254,21 +255,8 @@ def test_bf16_autocast_agrees_with_float32(draw: Callable[[], tuple[nn.Module, A
 
 
 def test_a_tied_readout_under_autocast() -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config)
-    tokens = torch.randint(40, (4, 8))
-    batch = {"input_ids": tokens, "labels": tokens}
+    model, batch = llama(tie_word_embeddings=True)
     expected = sr.decompose(model, batch, estimator="per_unit", probes=20)
     with torch.autocast("cpu", torch.bfloat16):
         found = sr.decompose(model, batch, estimator="per_unit", probes=20)

@@ -99,7 +99,7 @@ def noise_free_norm(
 def noise_free_norm_of_some(
     products: SomeUnitProducts, weights: Tensor, chi_loss_of_unit: Tensor, chi_net_of_unit: Tensor | None
 ) -> NoiseFreeNorm:
-    """U of one batch from the rows of m >= 2 of its n units in the table of pair products.
+    """U of one batch from the rows of m >= 2 of its n >= 3 units in the table of pair products.
 
     Every unit of the m meets all n - 1 others: U = sum_i <g_i, g - g_i> / sum_i w_i (1 - w_i), unbiased too. With
     h_ij = theta + a_i + a_j + e_ij, its variance over draws of the batch is, exactly for equal weights,
@@ -132,7 +132,7 @@ def noise_free_norm_of_some(
         # a unit adds to the logarithm of the denominator. Gradients are large where losses are: much of it cancels.
         s = sum((each / mean - 1 for each, mean in zip(by_unit, means, strict=True)), torch.zeros_like(weights))
         of_rows = kernels / scale - position / 2 * (s + (s.sum() - s) / (n - 1))[chosen]
-        first = max(0.0, _spread(of_rows, n) - zeta_2 / scale**2) / (n - 2) if n > 2 else zeta_1 / scale**2
+        first = max(0.0, _spread(of_rows, n) - zeta_2 / scale**2) / (n - 2)
         chance_of_choice = (variance - _variance(zeta_1, zeta_2, n, n)) / scale**2
         position_stderr = math.sqrt(_variance(first, zeta_2 / scale**2, n, n) + chance_of_choice)
     return NoiseFreeNorm(
@@ -152,7 +152,7 @@ def _variance(zeta_1: float, zeta_2: float, m: int, n: int) -> float:
 
 def _spread(rows: Tensor, n: int) -> float:
     """(n-2) zeta_1 + zeta_2 from the mean kernels of some units with the n - 1 others."""
-    return float(rows.var()) * (n - 1) ** 2 / (n - 2) if n > 2 else 0.0
+    return float(rows.var()) * (n - 1) ** 2 / (n - 2)
 
 
 def _parts_of_variance(rows: Tensor, pair_squares: float, weights: Tensor, n: int) -> tuple[float, float]:

@@ -19,18 +19,12 @@ class PairProducts:
     Products are taken within blocks of gradients in their own precision and added in float64.
     """
 
-    wants_sums = False
-    waiting: Sequence[str] = ()
-    """Nothing is kept back."""
-
     def __init__(self, linearisation: Linearisation) -> None:
         n_units = linearisation.n_units_in_batch
         self._labelled = linearisation.unit_in_batch.cpu()
         self._products = torch.zeros(n_units, n_units, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
-        self.not_the_sum = ""
-        """The sum is not asked for."""
 
     def take(self, name: str, found: Sequence[Form]) -> None:
         """Add the products of one parameter's gradients."""

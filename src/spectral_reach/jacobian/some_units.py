@@ -52,8 +52,6 @@ class SomeUnits:
         grams: of its graph, where the squared norms of all units are wanted.
     """
 
-    wants_sums = True
-
     def __init__(self, linearisation: Linearisation, units: Tensor, grams: Grams | None = None) -> None:
         self._units = units.cpu()
         self._labelled = linearisation.unit_in_batch.cpu()
@@ -65,7 +63,7 @@ class SomeUnits:
         self._squared_norm = 0.0
         self._grams = grams
         self._tolerance = tolerance_of(linearisation)
-        self._expected: dict[str, tuple[Tensor, Tensor]] = {}
+        self._expected: dict[str, _Entries] = {}
         self._of_all = torch.zeros(linearisation.n_units_in_batch, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
@@ -82,9 +80,7 @@ class SomeUnits:
         if self._grams is not None:
             self._of_all.add_(forms.squared_norms(found, self._grams).cpu())
         self._waiting[name] = [form.of_units(self._in_batch) for form in found]
-        chosen = _some_entries(found[0])
-        sums, sizes = zip(*(form.entries(*chosen) for form in found), strict=True)
-        self._expected[name] = torch.stack(sums).sum(0), torch.stack(sizes).sum(0)
+        self._expected[name] = _Entries.of(found)
 
     def take_sum(self, name: str, gradient: Tensor | None) -> None:
         """The gradient of the whole batch for one parameter, whose forms came before; None if there is none."""
@@ -95,8 +91,8 @@ class SomeUnits:
         gradient = forms.at_least_float32(gradient.to_dense() if gradient.is_sparse else gradient)
         self._squared_norm += float(row_squares(gradient.reshape(1, -1)))
         whole = gradient.reshape(-1)
-        if found and expected is not None:
-            self._compare(name, whole.view(found[0].rows, found[0].columns), found[0], *expected)
+        if expected is not None and not self.not_the_sum and not expected.are_in(gradient, self._tolerance):
+            self.not_the_sum = name
         start = 0
         for block in forms.blocks(forms.total(found)) if found else ():
             of_units = block.flatten(1)
@@ -106,13 +102,6 @@ class SomeUnits:
             start = stop
         if not self.not_finite and not bool(torch.isfinite(self._with_batch.sum() + self._squared_norm)):
             self.not_finite = name
-
-    def _compare(self, name: str, gradient: Tensor, form: Form, expected: Tensor, size: Tensor) -> None:
-        """A few entries are enough: what else has a gradient (a penalty, another loss) has one nearly everywhere."""
-        rows, columns = _some_entries(form)
-        error = (gradient[rows][:, columns] - expected).abs()
-        if not self.not_the_sum and bool((error > self._tolerance * size).any()):
-            self.not_the_sum = name
 
     def products(self, factor: float) -> SomeUnitProducts:
         """With all gradients divided by ``factor``."""
@@ -134,11 +123,36 @@ class SomeUnits:
 
 
 _COMPARED = 4
+"""Rows and columns of a gradient that are compared with the sum over units."""
 
 
-def _some_entries(form: Form) -> tuple[Tensor, Tensor]:
-    """Rows and columns, spread over the parameter."""
-    # A stride that has no factor with most sizes: equal rows in several parts of a parameter would tell less.
-    places = torch.arange(_COMPARED) * 104729 + 7
-    rows, columns = (torch.unique(places % size) for size in (form.rows, form.columns))
-    return rows, columns
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entries:
+    """Some entries of a gradient as the sum over units has them.
+
+    A few are enough: what else has a gradient (a penalty, another loss) has one nearly everywhere.
+
+    Attributes:
+        rows, columns: which.
+        sums: the entries.
+        sizes: how large they could be, which is what rounding is in proportion to.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    sums: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, found: Sequence[Form]) -> _Entries:
+        # Spread over the parameter by a prime, for its parts may be alike.
+        places = torch.arange(_COMPARED) * 104729 + 7
+        rows, columns = (torch.unique(places % size) for size in (found[0].rows, found[0].columns))
+        sums, sizes = zip(*(form.entries(rows, columns) for form in found), strict=True)
+        return cls(rows=rows, columns=columns, sums=torch.stack(sums).sum(0), sizes=torch.stack(sizes).sum(0))
+
+    def are_in(self, gradient: Tensor, tolerance: float) -> bool:
+        """Whether a gradient of the parameter's shape has them."""
+        by_row = gradient.flatten(1) if gradient.ndim > 1 else gradient.reshape(-1, 1)
+        error = (by_row[self.rows][:, self.columns] - self.sums).abs()
+        return not bool((error > tolerance * self.sizes).any())

@@ -58,6 +58,7 @@ class _Watch:
     def __init__(self, backward: UnitBackward, products: PairProducts | SomeUnits, finished: Finished) -> None:
         self._linearisation = backward.linearisation
         self._products = products
+        self._some = products if isinstance(products, SomeUnits) else None
         self._collector = Collector(backward.uses.known, self._products.take)
         self._finished = finished
         self._factor: float | None = None
@@ -69,7 +70,7 @@ class _Watch:
             outputs.node.register_prehook(partial(self._at_outputs, outputs.output_nr)),
             *(node.register_prehook(partial(self._at_use, node)) for node in self._collector.nodes),
         ]
-        if products.wants_sums:
+        if self._some is not None:
             self._handles += [
                 leaf.register_prehook(partial(self._at_leaf, name)) for name, leaf in backward.leaves.items()
             ]
@@ -96,12 +97,12 @@ class _Watch:
 
     @torch.no_grad()
     def _at_leaf(self, name: str, gradients: Sequence[Tensor | None]) -> None:
-        assert isinstance(self._products, SomeUnits)
+        assert self._some is not None
         self._end_with_this_pass()
         if self._complaint:
             return
         with plain_arithmetic(self._linearisation.f):
-            self._products.take_sum(name, gradients[0])
+            self._some.take_sum(name, gradients[0])
 
     def _end_with_this_pass(self) -> None:
         if not self._queued:
@@ -113,16 +114,16 @@ class _Watch:
         for handle in self._handles:
             handle.remove()
         complaint = self._complaint
-        missing = [*self._collector.missing, *self._products.waiting]
+        missing = [*self._collector.missing, *(self._some.waiting if self._some else ())]
         if not complaint and self._factor is None:
             complaint = "the backward pass of the step did not start at the measured outputs"
         elif not complaint and missing:
             complaint = f"the backward pass of the step did not reach parameter {missing[0]!r}"
         elif not complaint and self._products.not_finite:
             complaint = f"the gradient of parameter {self._products.not_finite!r} is not finite in the training step"
-        elif not complaint and self._products.not_the_sum:
+        elif not complaint and self._some is not None and self._some.not_the_sum:
             complaint = (
-                f"the gradient of parameter {self._products.not_the_sum!r} in the training step is not that of the "
+                f"the gradient of parameter {self._some.not_the_sum!r} in the training step is not that of the "
                 "measured loss alone; expected the backward pass of step_loss and of nothing else (a penalty, a second "
                 "loss, a hook that changes gradients): call it by itself, or leave step_loss out"
             )
