@@ -20,13 +20,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "decomposition": ("measured", "jacobian", "estimators"),
     "records": (),
     "tracking": (*CORE, "records"),
-    "studies": (*CORE, "records", "tracking"),
+    "theory": (*CORE, "spectrum"),
+    "studies": (*CORE, "records", "tracking", "theory"),
     "figures": ("records", "studies.analysis"),
     "cli": (*CORE, "records", "tracking", "studies", "figures"),
 }
 # Room -> third-party packages that it may import at all, for rooms that promise to need little.
 MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "decomposition": {"torch", "numpy", "scipy"},  # Student's factor
+    "theory": {"torch", "numpy", "scipy"},
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
     "tracking": {"torch", "numpy"},
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
