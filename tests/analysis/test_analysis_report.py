@@ -10,7 +10,8 @@ from analysis.synthetic_study import pixel_runs, text_runs, write_study
 from spectral_reach.records.errors import RecordError
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.numbers import interval, signed, size, small, with_error
-from spectral_reach.studies.analysis.report import COLUMNS, as_json, as_markdown, table, write_summary
+from spectral_reach.studies.analysis.report import as_json, as_markdown, write_report
+from spectral_reach.studies.analysis.scaling_report import COLUMNS, report_of, table
 from spectral_reach.studies.analysis.summary import summarise
 from spectral_reach.studies.analysis.words import describe_family
 
@@ -47,7 +48,7 @@ def test_the_table_holds_the_numbers_of_the_summary(folder):
 
 def test_markdown_has_a_table_and_the_words_of_each_family(folder):
     summary = summarise(folder)
-    text = as_markdown(summary)
+    text = as_markdown(report_of(summary))
     assert text.startswith("# Study scaling, preset synthetic\n\n## Text: Python standard library\n\n| size |")
     for family in summary.families:
         assert describe_family(family) in text
@@ -57,7 +58,7 @@ def test_markdown_has_a_table_and_the_words_of_each_family(folder):
 
 def test_json_is_strict_and_undefined_is_null_with_a_reason(folder):
     summary = summarise(folder)
-    values = json.loads(json.dumps(as_json(summary), allow_nan=False))
+    values = json.loads(json.dumps(as_json(report_of(summary)), allow_nan=False))
     text = values["families"][0]
     assert text["not_started"] == ["text-9"]
     assert text["runs"][0]["late"]["chi_pos"]["value"] == summary.families[0].runs[0].late.chi_pos.value
@@ -77,14 +78,14 @@ def test_json_is_strict_and_undefined_is_null_with_a_reason(folder):
 def test_two_summaries_of_one_folder_have_equal_bytes(folder, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_summary(summarise(folder), tmp_path / name)
+        write_report(report_of(summarise(folder)), tmp_path / name)
     for file in ("summary.json", "summary.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_the_files_are_named_and_replaced_whole(folder, tmp_path):
     (tmp_path / "summary.md").write_text("old", encoding="utf-8")
-    files = write_summary(summarise(folder), tmp_path)
+    files = write_report(report_of(summarise(folder)), tmp_path)
     assert files == (tmp_path / "summary.json", tmp_path / "summary.md")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["summary.json", "summary.md"]
     assert json.loads(files[0].read_text("utf-8"))["study"] == "scaling"
@@ -92,7 +93,7 @@ def test_the_files_are_named_and_replaced_whole(folder, tmp_path):
 
 def test_a_folder_that_cannot_be_written(folder, tmp_path):
     with pytest.raises(RecordError, match=r"summary\.json"):
-        write_summary(summarise(folder), tmp_path / "absent")
+        write_report(report_of(summarise(folder)), tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_model
 
-from spectral_reach.records import checkpoints as module
+from spectral_reach.records import atomic
 from spectral_reach.records.checkpoints import Checkpoints
 from spectral_reach.records.errors import RecordError
 
@@ -151,14 +151,14 @@ def test_everything_is_flushed_before_it_has_its_name(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[str] = []
-    real = module.fsync_tree
+    real = atomic.fsync_tree
 
     def fsync_tree(folder: Path) -> None:
         assert names(checkpoints) == [folder.name]
         flushed.extend(sorted(path.name for path in folder.iterdir()))
         real(folder)
 
-    monkeypatch.setattr(module, "fsync_tree", fsync_tree)
+    monkeypatch.setattr(atomic, "fsync_tree", fsync_tree)
     checkpoints.save(1, {}, {}, lambda path: (path / "model.bin").touch())
     assert flushed == ["model.bin", "state.json", "state.safetensors"]
 

@@ -1,9 +1,9 @@
-"""A study from its plan to its figure, as ``demo`` and ``study run`` show it."""
+"""A study from its plan to its report, as ``demo``, ``figure`` and ``study run`` show it."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,89 +16,105 @@ from rich.table import Table
 
 from spectral_reach.cli.exits import Stopped, require_studies_extra
 from spectral_reach.cli.progress import RunsDisplay
+from spectral_reach.cli.task_progress import TasksDisplay
 from spectral_reach.cli.terminal import stderr, stdout
-from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.errors import RunsFailedError, raise_together
 
 if TYPE_CHECKING:
-    from spectral_reach.studies.analysis.summary import FamilySummary, Summary
-    from spectral_reach.studies.training.progress import OnProgress
+    from spectral_reach.studies.analysis.report import Report, Section
+    from spectral_reach.studies.plan import StudyPlan
 
 _UNLIMITED = 1000
-_COUNTS = ("parameters", "without embeddings")
 
 
 def run_study(
     name: str, settings: Mapping[str, Any], out: Path, *, workers: int | None, command: Sequence[str]
 ) -> None:
-    """Plan, run or resume, summarise; ``command`` is what the user would type to go on after Ctrl-C.
+    """Plan, run or resume, do the tasks, report; ``command`` is what the user would type to go on after Ctrl-C.
+
+    ``workers``: runs at a time, and threads of the tasks, which are done one after another; default: one a core.
 
     Raises:
         ValueError: the study or a setting is unknown or impossible.
         RecordError: ``out`` is busy, holds something else or cannot be written.
-        RunsFailedError: some runs failed; the others are summarised.
+        RunsFailedError: some runs or tasks failed; the others are reported.
         ModuleNotFoundError: the extra ``studies`` is not installed.
         Stopped: Ctrl-C; everything recorded so far is kept.
     """
     console = stdout()
     require_studies_extra()
     with _resumable(out, command):
-        from spectral_reach.records.run_folder import RunFolder
         from spectral_reach.studies import registry
-        from spectral_reach.studies.analysis.report import write_summary
-        from spectral_reach.studies.analysis.summary import summarise
+        from spectral_reach.studies.analysis.report import write_report
         from spectral_reach.studies.cost import expected_cost
         from spectral_reach.studies.engines.local import available_cores
         from spectral_reach.studies.study_folder import sole_owner, write_plan
 
         workers = available_cores() if workers is None else workers
+        study = registry.find(name)
         # Before the folder is touched: a mistyped setting leaves nothing behind.
-        plan = registry.find(name).plan(settings)
+        plan = study.plan(settings)
         with sole_owner(out):
-            console.print(f"Expected cost: {expected_cost(plan, workers)}, {workers} at a time.", markup=False)
+            how = f"{workers} at a time" if plan.runs else f"with {workers} threads"
+            console.print(f"Expected cost: {expected_cost(plan, workers)}, {how}.", markup=False)
             folders = write_plan(out, plan)
-            if finished := sum(RunFolder.open(folder).is_finished for folder in folders):
-                console.print(f"{finished} of {len(folders)} runs are finished already.")
-            with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
-                failure = _run_all(folders, workers, display)
-            summary = summarise(out)
-            files = write_summary(summary, out)
-    show(summary, console)
+            failures = [
+                *_failure_of(lambda: _run_all(folders, plan, workers, console)),
+                *_failure_of(lambda: _do_tasks(out, plan, workers, console)),
+            ]
+            report = study.report(out)
+            files = write_report(report, out)
+    show(report, console)
     console.print("Summary: " + ", ".join(str(file) for file in files), markup=False)
-    if failure is not None:
-        raise failure
+    raise_together(failures)
 
 
-def _run_all(folders: Sequence[Path], workers: int, on_progress: OnProgress) -> RunsFailedError | None:
-    """The failure of some runs, if any: the others are worth a summary first."""
+def _run_all(folders: Sequence[Path], plan: StudyPlan, workers: int, console: Console) -> None:
+    from spectral_reach.records.run_folder import RunFolder
     from spectral_reach.studies.engines.local import run_all
 
+    if finished := sum(RunFolder.open(folder).is_finished for folder in folders):
+        console.print(f"{finished} of {len(folders)} runs are finished already.")
+    with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
+        run_all(folders, workers=workers, on_progress=display)
+
+
+def _do_tasks(out: Path, plan: StudyPlan, workers: int, console: Console) -> None:
+    from spectral_reach.studies.tasks.execute import done, run_tasks
+
+    finished = done(out, plan.tasks)
+    if finished:
+        console.print(f"{len(finished)} of {len(plan.tasks)} tasks are done already.")
+    waiting = [(task.name, task.settings.seconds) for task in plan.tasks if task.name not in finished]
+    with TasksDisplay(waiting, stderr()) as display:
+        run_tasks(out, plan.tasks, threads=workers, on_progress=display)
+
+
+def _failure_of(work: Callable[[], None]) -> list[RunsFailedError]:
+    """What failed in it, if anything: the rest is worth a report first."""
     try:
-        run_all(folders, workers=workers, on_progress=on_progress)
+        work()
     except RunsFailedError as failure:
-        return failure
-    return None
+        return [failure]
+    return []
 
 
-def show(summary: Summary, console: Console) -> None:
-    """The table and the words of each family."""
-    from spectral_reach.studies.analysis.words import describe_family
-
-    for family in summary.families:
-        shown = _table(family)
+def show(report: Report, console: Console) -> None:
+    """The table and the words of each section."""
+    for section in report.sections:
+        shown = _table(section)
         if Measurement.get(console, console.options.update(width=_UNLIMITED), shown).maximum > console.width:
-            shown = _table(family, narrow=True)
+            shown = _table(section, narrow=True)
         console.print()
         console.print(shown)
-        console.print(escape(describe_family(family)))
+        console.print(escape(section.text))
     console.print()
 
 
-def _table(family: FamilySummary, *, narrow: bool = False) -> Table:
-    """``narrow``: in 80 columns, without the exact counts, which stand in summary.md."""
-    from spectral_reach.studies.analysis.report import COLUMNS, table
-
+def _table(section: Section, *, narrow: bool = False) -> Table:
+    """``narrow``: in 80 columns, without what stands in summary.md alone."""
     shown = Table(
-        title=escape(family.label),
+        title=escape(section.title),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -106,11 +122,12 @@ def _table(family: FamilySummary, *, narrow: bool = False) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    kept = [i for i, column in enumerate(COLUMNS) if not (narrow and column in _COUNTS)]
+    columns = section.columns
+    kept = [i for i, column in enumerate(columns) if not (narrow and column in section.left_out_if_narrow)]
     for i in kept:
-        heading = COLUMNS[i].replace(" ", "\n") if narrow else COLUMNS[i]
+        heading = columns[i].replace(" ", "\n") if narrow else columns[i]
         shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
-    for row in table(family):
+    for row in section.rows:
         shown.add_row(*(escape(row[i]) for i in kept))
     return shown
 

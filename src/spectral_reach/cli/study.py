@@ -1,4 +1,4 @@
-"""``spectral-reach study``: families of runs that are trained, measured and compared."""
+"""``spectral-reach study``: models that are trained, measured and compared, and what else is measured of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-study = typer.Typer(name="study", no_args_is_help=True, help="Run families of models that are measured and compared.")
+study = typer.Typer(name="study", no_args_is_help=True, help="Train models, measure and compare them.")
 
 
 @study.command("list")
@@ -28,24 +28,30 @@ def list_studies() -> None:
 def run(
     name: Annotated[str, typer.Argument(help="The study; `study list` names them all.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs and the summary.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="A ready-made size of the study.")] = "demo",
+    preset: Annotated[
+        str | None, typer.Option(help="A ready-made size of the study.", show_default="the study's own")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seed=1; repeatable."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, one thread each.", show_default="one a core")
+        int | None,
+        typer.Option(min=1, help="Runs at a time; threads of the tasks after them.", show_default="one a core"),
     ] = None,
 ) -> None:
-    """Train and measure every run of a study, then compare them.
+    """Train and measure every run of a study, do its tasks, and say what came out.
 
-    Run it again to go on after an interruption: finished runs are skipped, others continue at their checkpoint.
+    Run it again to go on after an interruption: what is finished is skipped, runs continue at their checkpoint.
     """
     from spectral_reach.cli.running import run_study
     from spectral_reach.cli.settings import parse
 
-    settings = {"preset": preset, **parse(changes or ())}
-    command = ["spectral-reach", "study", "run", name, "--preset", preset, "--out", str(out)]
+    settings = parse(changes or ())
+    command = ["spectral-reach", "study", "run", name, "--out", str(out)]
+    if preset is not None:
+        settings = {"preset": preset, **settings}
+        command += ["--preset", preset]
     for change in changes or ():
         command += ["--set", change]
     if workers is not None:

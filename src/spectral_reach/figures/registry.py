@@ -13,10 +13,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FigureEntry:
-    """One figure: what it is called, what it shows, and the module that draws it."""
+    """One figure: what it is called, what it shows, the study that it is drawn from, and the module that draws it."""
 
     name: str
     shows: str
+    study: str
     module: str
 
     def draw(
@@ -41,6 +42,7 @@ FIGURES = {
         FigureEntry(
             name="fig1",
             shows="train loss with its frontier, and spectral position, against compute (the paper's Figure 1)",
+            study="scaling",
             module="spectral_reach.figures.fig1",
         ),
     )

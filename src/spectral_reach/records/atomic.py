@@ -57,6 +57,23 @@ def write_json_atomically(path: Path, value: Any) -> None:
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
+def built_aside(path: Path, write: Callable[[Path], None]) -> Path:
+    """Call ``write`` with a new temporary folder beside ``path`` and flush what it wrote; rename it to ``path`` then.
+
+    If anything is raised the folder is gone; a kill leaves it for ``remove_leftovers``.
+    """
+    temporary = temporary_beside(path)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        fsync_tree(temporary)
+    except BaseException:
+        # What went wrong first is what has to be told, not that the clean-up failed as well.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return temporary
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, load_model, save_file
 from torch import Tensor, nn
 
 from spectral_reach.records.atomic import (
+    built_aside,
     fsync,
-    fsync_tree,
     make_folder,
     remove_leftovers,
     temporary_beside,
@@ -125,21 +125,17 @@ class Checkpoints:
         if step < 0:
             raise ValueError(f"step is {step}; expected 0 or more updates")
         target = self.folder / f"step-{step:06d}"
+
+        def write(folder: Path) -> None:
+            stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(stored, folder / _TENSORS)
+            write_json_atomically(folder / _METADATA, dict(metadata))
+            if write_extra is not None:
+                write_extra(folder)
+
         make_folder(self.folder)
         with write_errors_told(target):
-            temporary = temporary_beside(target)
-            try:
-                temporary.mkdir()
-                stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-                save_file(stored, temporary / _TENSORS)
-                write_json_atomically(temporary / _METADATA, dict(metadata))
-                if write_extra is not None:
-                    write_extra(temporary)
-                fsync_tree(temporary)
-            except BaseException:
-                # What went wrong first is what has to be told, not that the clean-up failed as well.
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+            temporary = built_aside(target, write)
             self._put_in_place(temporary, target)
             self._prune()
         return target

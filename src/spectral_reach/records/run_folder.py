@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 from spectral_reach import __version__
 from spectral_reach.records.atomic import is_leftover, make_folder, remove_leftovers, write_json_atomically
 from spectral_reach.records.checkpoints import Checkpoints
+from spectral_reach.records.differences import differences
 from spectral_reach.records.errors import ForeignFolderError, RunFolderBusyError, write_errors_told
+from spectral_reach.records.snapshots import Snapshots
 from spectral_reach.records.table import Table
 
 FORMAT = "spectral-reach run"
@@ -25,11 +27,10 @@ _CONFIG = "config.json"
 _LOCK = ".lock"
 _HOLDER = ".lock-holder"
 _FINISHED = "finished.json"
-_ABSENT = object()
 
 
 class RunFolder:
-    """One run on disk: ``config.json``, ``measurements.parquet``, ``losses.parquet``, ``checkpoints/``.
+    """One run on disk: ``config.json``, ``measurements.parquet``, ``losses.parquet``, ``checkpoints/``, ``snapshots/``.
 
     Killed at any instant, each file is whole. Reading needs no lock; who writes holds ``lock()``. Built by
     ``create`` and ``open``.
@@ -40,6 +41,7 @@ class RunFolder:
         measurements: one row for each measured step.
         losses: one row for each step.
         checkpoints: from where the run can go on.
+        snapshots: weights that the run keeps for good.
     """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -48,6 +50,7 @@ class RunFolder:
         self.measurements = Table(path / "measurements.parquet")
         self.losses = Table(path / "losses.parquet")
         self.checkpoints = Checkpoints(path / "checkpoints")
+        self.snapshots = Snapshots(path / "snapshots")
 
     @classmethod
     def create(cls, path: Path | str, config: Mapping[str, Any]) -> RunFolder:
@@ -69,7 +72,7 @@ class RunFolder:
                     if not (path / _CONFIG).exists():
                         _write_config(path, wanted)
         folder = cls.open(path)
-        if differing := _differences(folder.config, wanted):
+        if differing := differences(folder.config, wanted):
             raise ForeignFolderError(
                 f"{path} belongs to another run: {'; '.join(differing)}. Choose another output folder, or "
                 "repeat the settings of that run."
@@ -100,6 +103,7 @@ class RunFolder:
         with _locked(self.path, timeout):
             remove_leftovers(self.path)
             self.checkpoints.remove_leftovers()
+            self.snapshots.remove_leftovers()
             yield
 
     @property
@@ -225,24 +229,3 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise TypeError(f"the config of a run is not JSON: {error}. Convert its values to JSON values.") from error
     return value
-
-
-def _differences(have: Any, want: Any, name: str = "config") -> list[str]:
-    """What differs, one line for each innermost setting: ``training.steps is 600 there, 900 here``."""
-    if isinstance(have, dict) and isinstance(want, dict):
-        prefix = "" if name == "config" else f"{name}."
-        return [
-            line
-            for key in dict.fromkeys([*have, *want])
-            for line in _differences(have.get(key, _ABSENT), want.get(key, _ABSENT), prefix + key)
-        ]
-    if have == want:
-        return []
-    return [f"{name} is {_shown(have)} there, {_shown(want)} here"]
-
-
-def _shown(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,1 +1,1 @@
-"""Families of runs that are trained, measured and compared."""
+"""Families of runs that are trained, measured and compared, and tasks that measure what they have left."""

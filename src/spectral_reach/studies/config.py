@@ -76,6 +76,20 @@ def check_whole_number(name: str, value: object) -> None:
         raise SettingTypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a whole number.")
 
 
+def check_whole_numbers(config: DataclassInstance, name: str) -> None:
+    """The setting ``name`` is a list of ints, which becomes a tuple.
+
+    Raises:
+        SettingTypeError: it is not.
+    """
+    values = getattr(config, name)
+    if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
+        raise SettingTypeError(
+            f"{type(config).__name__}.{name} is {values!r}; expected a list of whole numbers, for example [16, 32]."
+        )
+    object.__setattr__(config, name, tuple(values))
+
+
 def overridden(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
     """``settings`` with those of ``by`` in their place, settings inside settings one by one."""
     result = dict(settings)

@@ -13,6 +13,8 @@ _FLOPS_PER_SECOND = 5.5e10
 _SECONDS_A_PASS = 0.0025
 _SECONDS_A_TOKEN = 2.5e-6
 _SECONDS_TO_START = 6.0
+_GAIN_OF_THREADS = 0.8
+"""Tensor operations of n threads take n to the power of minus this as long, about, at these sizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,40 +23,51 @@ class Cost:
 
     Attributes:
         runs: how many.
-        parameters: of the smallest and the largest model.
+        parameters: of the smallest and the largest model; None without runs.
         flops: training FLOPs of all runs, 6 x parameters x tokens.
-        measurement_flops: FLOPs of all measurements, counted the same way.
-        minutes: of wall-clock time with the given number of workers, roughly.
+        measurement_flops: FLOPs of all measurements along the way, counted the same way.
+        tasks: how many.
+        minutes: of wall-clock time of runs and tasks with the given number of workers, roughly.
     """
 
     runs: int
-    parameters: tuple[int, int]
+    parameters: tuple[int, int] | None
     flops: float
     measurement_flops: float
+    tasks: int
     minutes: float
 
     def __str__(self) -> str:
-        smallest, largest = (_short(count) for count in self.parameters)
-        return (
-            f"{self.runs} runs of {smallest} to {largest} parameters: {self.flops:.1e} FLOPs of training and "
-            f"{self.measurement_flops:.1e} of measuring, about {max(1, round(self.minutes))} min"
-        )
+        parts = []
+        if self.parameters is not None:
+            smallest, largest = (_short(count) for count in self.parameters)
+            runs = "1 run" if self.runs == 1 else f"{self.runs} runs"
+            sizes = smallest if smallest == largest else f"{smallest} to {largest}"
+            parts.append(
+                f"{runs} of {sizes} parameters: {self.flops:.1e} FLOPs of training and {self.measurement_flops:.1e} of "
+                "measuring"
+            )
+        if self.tasks:
+            parts.append("1 task" if self.tasks == 1 else f"{self.tasks} tasks")
+        return f"{', then '.join(parts)}, about {_duration(self.minutes)}"
 
 
 def expected_cost(plan: StudyPlan, workers: int) -> Cost:
-    """The cost of the whole plan on ``workers`` processes, finished runs included."""
+    """The cost of the whole plan, finished or not: runs on ``workers`` processes, tasks on as many threads."""
     runs = plan.runs
     seconds = sorted((_seconds(run) for run in runs), reverse=True)
-    busy = [0.0] * min(workers, len(runs))
+    busy = [0.0] * max(1, min(workers, len(runs)))
     for each in seconds:
         busy[busy.index(min(busy))] += each
     sizes = [run.model.parameters for run in runs]
+    of_tasks = sum(task.settings.seconds for task in plan.tasks) / workers**_GAIN_OF_THREADS
     return Cost(
         runs=len(runs),
-        parameters=(min(sizes), max(sizes)),
+        parameters=(min(sizes), max(sizes)) if sizes else None,
         flops=float(sum(run.spent(run.training.steps)["flops"] for run in runs)),
         measurement_flops=float(sum(_measurement_flops(run) for run in runs)),
-        minutes=max(busy) / 60,
+        tasks=len(plan.tasks),
+        minutes=(max(busy) + of_tasks) / 60,
     )
 
 
@@ -84,3 +97,7 @@ def _seconds(run: RunConfig) -> float:
 
 def _short(count: int) -> str:
     return f"{count / 1e6:.1f}M" if count >= 999_500 else f"{round(count / 1e3)}k"
+
+
+def _duration(minutes: float) -> str:
+    return f"{max(1, round(minutes))} min" if minutes < 100 else f"{minutes / 60:.0f} h"

@@ -1,11 +1,12 @@
-"""What a study is going to do: families of runs, worked out and checked before anything is written."""
+"""What a study is going to do: families of runs, then tasks, worked out and checked before anything is written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.training.run_config import RunConfig
 
 
@@ -19,21 +20,26 @@ class FamilyPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan:
-    """Every run of a study, by family.
+    """Every run of a study, by family, and every task that follows them.
 
     Attributes:
         study: the study's name in the registry.
         preset: which of its presets this is, or comes from.
         settings: the study's own configuration as JSON values.
-        families: the runs.
+        families: the runs; none in a study that trains nothing.
+        tasks: what is measured when the runs have ended, in this order.
     """
 
     study: str
     preset: str
     settings: Mapping[str, Any]
-    families: Mapping[str, FamilyPlan]
+    families: Mapping[str, FamilyPlan] = field(default_factory=dict)
+    tasks: tuple[Task, ...] = ()
 
     def __post_init__(self) -> None:
+        tasks = [task.name for task in self.tasks]
+        if twice := sorted({name for name in tasks if tasks.count(name) > 1}):
+            raise ValueError(f"The study has more than one task named {', '.join(twice)}; expected different names.")
         names = [run.name for run in self.runs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(

@@ -1,12 +1,14 @@
-"""Studies by name: what each shows, its presets, and the function that plans its runs."""
+"""Studies by name: what each shows, its presets, and the functions that plan and report it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from spectral_reach.studies.analysis.report import Report
 from spectral_reach.studies.plan import StudyPlan
 
 
@@ -18,13 +20,18 @@ class Study:
         name: how it is called.
         description: one sentence on what it shows.
         presets: what each ready-made configuration is for, by name.
-        plan: ``plan({"preset": ..., setting: value, ...})`` works out the runs; settings not given are the preset's.
+        default_preset: the one for who names none.
+        plan: ``plan({"preset": ..., setting: value, ...})`` works out the runs and tasks; settings not given are the
+            preset's.
+        report: what the folder of this study has to say, finished or not.
     """
 
     name: str
     description: str
     presets: Mapping[str, str]
+    default_preset: str
     plan: Callable[[Mapping[str, Any]], StudyPlan]
+    report: Callable[[Path], Report]
 
 
 _MODULES = ("spectral_reach.studies.scaling",)

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping, overridden
+from spectral_reach.studies.analysis import scaling_report
+from spectral_reach.studies.config import (
+    SettingTypeError,
+    as_mapping,
+    check,
+    check_types,
+    check_whole_numbers,
+    from_mapping,
+    overridden,
+)
 from spectral_reach.studies.data import TokenData
 from spectral_reach.studies.models.llama import llama
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
@@ -37,11 +46,7 @@ class FamilyConfig:
     measurement: MeasurementConfig
 
     def __post_init__(self) -> None:
-        if not isinstance(self.widths, (list, tuple)) or not all(type(width) is int for width in self.widths):
-            raise SettingTypeError(
-                f"FamilyConfig.widths is {self.widths!r}; expected a list of whole numbers, for example [16, 32]."
-            )
-        object.__setattr__(self, "widths", tuple(self.widths))
+        check_whole_numbers(self, "widths")
         check(self, "widths", len(self.widths) > 0, "at least one width")
         check(self, "widths", len(set(self.widths)) == len(self.widths), "different widths")
 
@@ -205,6 +210,8 @@ register(
         name=_NAME,
         description="Loss and spectral position against compute, for sizes of one architecture on text and on images.",
         presets={name: (preset.__doc__ or "").strip() for name, preset in PRESETS.items()},
+        default_preset=DEFAULT_PRESET,
         plan=lambda settings: ScalingConfig.from_dict(settings).plan(),
+        report=scaling_report.report,
     )
 )

@@ -1,4 +1,4 @@
-"""A study on disk: ``study.json`` says what it is, ``runs/`` holds a folder for each run."""
+"""A study on disk: ``study.json`` says what it is; ``runs/`` has a folder a run, ``results/`` a file a task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spectral_reach.records.atomic import is_leftover, make_folder, write_json_atomically
+from spectral_reach.records.differences import differences
 from spectral_reach.records.errors import ForeignFolderError, RunFolderBusyError, write_errors_told
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.plan import StudyPlan
@@ -22,6 +23,7 @@ _STUDY = "study.json"
 _RUNS = "runs"
 _LOCK = ".lock"
 _SECONDS_TO_LOCK = 2.0
+_MOST_SHOWN = 5
 
 
 @contextmanager
@@ -68,9 +70,11 @@ def write_plan(path: Path, plan: StudyPlan) -> list[Path]:
         for run in plan.runs:
             if (run_path(path, run.name) / "config.json").exists():
                 RunFolder.create(run_path(path, run.name), run.as_dict())
+        settings = differences(existing.get("settings"), header["settings"])
+        details = f" ({'; '.join(settings[:_MOST_SHOWN])})" if settings else ""
         raise ForeignFolderError(
-            f"{path} holds another study: {', '.join(differing)} differ. Choose another output folder, or repeat the "
-            "settings of that study."
+            f"{path} holds another study: {', '.join(differing)} differ{details}. Choose another output folder, or "
+            "repeat the settings of that study."
         )
     make_folder(path / _RUNS)
     if existing is None:
@@ -115,6 +119,7 @@ def _header(plan: StudyPlan) -> dict[str, Any]:
             name: {"label": family.label, "runs": [run.name for run in family.runs]}
             for name, family in plan.families.items()
         },
+        "tasks": [task.name for task in plan.tasks],
     }
     as_read: dict[str, Any] = json.loads(json.dumps(header))
     return as_read

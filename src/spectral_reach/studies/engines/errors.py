@@ -1,23 +1,46 @@
-"""What an engine says when runs did not come to their end."""
+"""What an engine says when runs or tasks did not come to their end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from spectral_reach.records.errors import RecordError
 
 
 class RunsFailedError(RuntimeError):
-    """Some runs failed; the others have finished. ``failures`` holds the reason of each by the run's name."""
+    """Some runs or tasks failed; the others have finished.
 
-    def __init__(self, failures: Mapping[str, str], of: int) -> None:
+    Attributes:
+        failures: the reason of each by its name.
+        of: how many there are altogether.
+        what: they are, ``runs`` or ``tasks``.
+    """
+
+    def __init__(self, failures: Mapping[str, str], of: int, what: str = "runs") -> None:
         self.failures = dict(failures)
+        self.of = of
+        self.what = what
         reasons = "\n".join(f"{name}: {reason}" for name, reason in self.failures.items())
         super().__init__(
-            f"{len(self.failures)} of {of} runs failed, the others have finished. Mend the cause and repeat the "
+            f"{len(self.failures)} of {of} {what} failed, the others have finished. Mend the cause and repeat the "
             f"command: nothing that is finished or measured is done again.\n{reasons}"
         )
 
 
 class FoldersRefusedError(RunsFailedError, RecordError):
-    """Every failure is a folder that could not be read or written: the runs themselves are not to blame."""
+    """Every failure is a folder that could not be read or written: the runs or tasks are not to blame."""
+
+
+def raise_together(failures: Sequence[RunsFailedError]) -> None:
+    """Raise what has failed, if anything, as one error.
+
+    Raises:
+        RunsFailedError: what failed; a ``FoldersRefusedError`` if all are.
+    """
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        all_refused = all(isinstance(each, FoldersRefusedError) for each in failures)
+        kind = FoldersRefusedError if all_refused else RunsFailedError
+        reasons = {name: reason for each in failures for name, reason in each.failures.items()}
+        raise kind(reasons, of=sum(each.of for each in failures), what=" and ".join(each.what for each in failures))

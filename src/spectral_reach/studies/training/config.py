@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from spectral_reach.estimators import check_name
-from spectral_reach.studies.config import check, check_types
+from spectral_reach.studies.config import check, check_types, check_whole_numbers
 from spectral_reach.tracking.schedule import log_windows
 
 SCHEDULES = ("constant", "cosine")
@@ -30,6 +30,7 @@ class TrainingConfig:
         heldout_every: steps between evaluations on held-out data (always at the first and after the last step).
         heldout_sequences: sequences of an evaluation, the same every time; all of them where there are fewer.
         checkpoint_every: steps between checkpoints, what a kill can cost.
+        snapshots: updates after which the weights are kept for good, 0 and ``steps`` among those allowed.
         seed: of the weights, the order of the data and the probes.
     """
 
@@ -46,6 +47,7 @@ class TrainingConfig:
     heldout_every: int
     heldout_sequences: int
     checkpoint_every: int
+    snapshots: tuple[int, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +64,10 @@ class TrainingConfig:
         for name in ("beta1", "beta2"):
             check(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         check(self, "clip_norm", 0 < self.clip_norm < math.inf, "a positive number, a large one not to clip")
+        check_whole_numbers(self, "snapshots")
+        wanted = f"different steps from 0 to {self.steps}"
+        check(self, "snapshots", all(0 <= step <= self.steps for step in self.snapshots), wanted)
+        check(self, "snapshots", len(set(self.snapshots)) == len(self.snapshots), wanted)
 
     def rate(self, step: int) -> float:
         """The learning rate of update ``step`` (from 0)."""

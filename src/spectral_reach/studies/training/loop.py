@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.data import TokenData
 from spectral_reach.studies.data.batches import heldout_batches, training_batch
+from spectral_reach.studies.threads import threads_of_torch
 from spectral_reach.studies.training.evaluation import heldout_loss, logits_and_loss
 from spectral_reach.studies.training.measuring import batch_to_measure
 from spectral_reach.studies.training.optimiser import adamw
@@ -54,7 +54,7 @@ def train(
     check_data(config, data)
     settings, steps = config.training, config.training.steps
     began = time.monotonic()
-    with folder.lock(), _threads(config.threads):
+    with folder.lock(), threads_of_torch(config.threads):
         if folder.is_finished:
             return True
         torch.manual_seed(settings.seed)
@@ -86,6 +86,10 @@ def train(
                 save_state(folder.checkpoints, step, model, optimiser)
                 log.info("checkpoint at step %d", step)
 
+            def keep_snapshot(step: int) -> None:
+                if step in settings.snapshots:
+                    folder.snapshots.save(step, lambda path: model.save_pretrained(path))
+
             for step in range(start, steps):
                 if should_stop():
                     checkpoint(step)
@@ -93,6 +97,7 @@ def train(
                     return False
                 if step % settings.checkpoint_every == 0:
                     checkpoint(step)
+                keep_snapshot(step)
 
                 batch = training_batch(data, step, seed=settings.seed, batch_size=settings.batch_size)
                 row: dict[str, Any] = {"step": step, **config.spent(step)}
@@ -123,6 +128,7 @@ def train(
                 on_progress(_progress(config, step + 1, row["train_loss"], tracker.history))
 
             checkpoint(steps)
+            keep_snapshot(steps)
             final = heldout_loss(model, heldout)
             folder.losses.append({"step": steps, **config.spent(steps), "heldout_loss": final})
             folder.mark_finished({"steps": steps, "heldout_loss": final})
@@ -141,14 +147,3 @@ def _progress(config: RunConfig, step: int, loss: float, measured: Sequence[Mapp
         chi_pos=latest.get("chi_pos"),
         chi_pos_unbiased=latest.get("chi_pos_unbiased"),
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with ``count`` threads: sums are split by thread, so their last bits depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,6 @@
+"""Work of a study that is no training, one kind a file: importing this room registers them all."""
+
+from spectral_reach.studies.tasks.registry import TaskKind as TaskKind
+from spectral_reach.studies.tasks.registry import known as known
+from spectral_reach.studies.tasks.registry import register as register
+from spectral_reach.studies.tasks.task import Task as Task
