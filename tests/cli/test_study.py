@@ -95,7 +95,7 @@ def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["study", "run", "scalling"], ExitCode.BAD_INPUT, "Unknown study 'scalling'; the known ones are scaling."),
+        (["study", "run", "scalling"], ExitCode.BAD_INPUT, "Unknown study 'scalling'; the known ones are"),
         (["study", "run", "scaling", "--preset", "huge"], ExitCode.BAD_INPUT, "Unknown preset 'huge'"),
         ([*TOY, "--set", "seed=-1"], ExitCode.BAD_INPUT, "seed is -1; expected at least 0"),
         ([*TOY, "--set", "families.text.training.stepz=3"], ExitCode.BAD_INPUT, "has no setting 'stepz'"),
@@ -128,8 +128,11 @@ def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, say
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["fig7"], ExitCode.BAD_INPUT, "got figure 'fig7', expected one of fig1"),
-        (["fig1"], ExitCode.BAD_INPUT, "figure fig1 needs a study to draw; give its folder: --study DIR."),
+        (["fig77"], ExitCode.BAD_INPUT, "got figure 'fig77', expected one of fig1"),
+        (["fig1"], ExitCode.BAD_INPUT, "got neither, expected one of them"),
+        (["fig1", "--study", "x", "--preset", "toy"], ExitCode.BAD_INPUT, "got both, expected one of them"),
+        (["fig1", "--study", "x", "--workers", "1"], ExitCode.BAD_INPUT, "--workers goes with --preset"),
+        (["fig1", "--preset", "huge"], ExitCode.BAD_INPUT, "Unknown preset 'huge' of the scaling study; the known"),
         (["fig1", "--study", "nowhere"], ExitCode.FOLDER, "nowhere is no study folder"),
     ],
 )
@@ -144,7 +147,9 @@ def test_lists() -> None:
     assert "scaling" in studies
     assert "--preset toy" in studies
     for arguments in (["figure"], ["figure", "list"]):
-        assert CliRunner().invoke(app, arguments).stdout.startswith("fig1  ")
+        listed = CliRunner().invoke(app, arguments).stdout
+        assert listed.startswith("fig1  ")
+        assert "study scaling; --preset demo, toy" in listed
 
 
 @pytest.mark.parametrize("package", ["transformers", "tokenizers", "sklearn", "matplotlib"])

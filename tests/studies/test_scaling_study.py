@@ -35,11 +35,11 @@ def toy(**settings: Any) -> StudyPlan:
 
 
 def test_the_study_is_known_with_its_presets() -> None:
-    assert registry.known() == ("scaling",)
+    assert "scaling" in registry.known()
     study = registry.find("scaling")
     assert set(study.presets) == {"demo", "toy"}
     assert all(study.presets.values())
-    with pytest.raises(ValueError, match="Unknown study 'depth'; the known ones are scaling"):
+    with pytest.raises(ValueError, match=r"Unknown study 'depth'; the known ones are .*scaling"):
         registry.find("depth")
 
 
@@ -155,7 +155,10 @@ def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path: Path) -
 
 def test_a_study_of_other_sizes_is_refused(tmp_path: Path) -> None:
     write_plan(tmp_path / "study", toy())
-    with pytest.raises(ForeignFolderError, match="holds another study: settings, families differ"):
+    with pytest.raises(
+        ForeignFolderError,
+        match=r"another study: settings, families differ \(families.pixels.widths is \[16, 32\] there, \[48\] here\)",
+    ):
         write_plan(tmp_path / "study", toy(families={**SMALL["families"], "pixels": {"widths": [48]}}))
     assert not (tmp_path / "study" / "runs" / "pixels-057k").exists()
 

@@ -16,7 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from spectral_reach.records.atomic import make_folder, remove_leftovers, write_atomically, write_json_atomically
+from spectral_reach.records.arrays import save_arrays
+from spectral_reach.records.atomic import make_folder, remove_leftovers, write_json_atomically
 from spectral_reach.records.differences import differences
 from spectral_reach.records.errors import ForeignFolderError, RecordError
 
@@ -77,15 +78,7 @@ class Results:
                 "or text."
             )
         text = json.dumps(header, allow_nan=False)
-
-        def write(path: Path) -> None:
-            with path.open("wb") as handle:
-                np.savez(handle, allow_pickle=False, **{_HEADER: np.array(text)}, **arrays)
-
-        make_folder(self.folder)
-        file = stem.with_name(f"{stem.name}.npz")
-        write_atomically(file, write)
-        return file
+        return save_arrays({_HEADER: np.array(text), **arrays}, stem.with_name(f"{stem.name}.npz"))
 
     def has(self, task: Mapping[str, Any]) -> bool:
         """Whether the task has been done.
@@ -145,7 +138,7 @@ def _read(file: Path, *, with_values: bool = True) -> Result:
     try:
         with file.open("rb") as handle:
             header, arrays = _parts(file, handle, with_values)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
         raise RecordError(
             f"{file} cannot be read: {error}. It is damaged, though a save never leaves it so: delete it and repeat "
             "the command to have it made again."
