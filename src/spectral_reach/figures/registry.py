@@ -45,6 +45,12 @@ FIGURES = {
             study="scaling",
             module="spectral_reach.figures.fig1",
         ),
+        FigureEntry(
+            name="fig3",
+            shows="random features on power-law data: components and spectra, measured and predicted (Figure 3)",
+            study="random-features",
+            module="spectral_reach.figures.fig3",
+        ),
     )
 }
 

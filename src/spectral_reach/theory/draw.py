@@ -31,9 +31,9 @@ class DrawConfig:
 
     exponent: float
     dimension: int = 100
-    inputs: int = 3000
-    features: int = 3000
-    teachers: int = 64
+    inputs: int = 2000
+    features: int = 2000
+    teachers: int = 96
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Work of a study that is no training, one kind a file: importing this room registers them all."""
 
+from spectral_reach.studies.tasks import random_features as random_features
 from spectral_reach.studies.tasks.registry import TaskKind as TaskKind
 from spectral_reach.studies.tasks.registry import known as known
 from spectral_reach.studies.tasks.registry import register as register
