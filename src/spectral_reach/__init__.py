@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from spectral_reach.decomposition.decompose import decompose as decompose
     from spectral_reach.decomposition.result import Decomposition as Decomposition
     from spectral_reach.decomposition.result import RawDecomposition as RawDecomposition
+    from spectral_reach.spectra.kernel_decompose import kernel_decompose as kernel_decompose
+    from spectral_reach.spectra.operator import ntk_operator as ntk_operator
+    from spectral_reach.spectra.result import Spectrum as Spectrum
+    from spectral_reach.spectra.spectrum import spectrum as spectrum
     from spectral_reach.tracking.schedule import log_windows as log_windows
     from spectral_reach.tracking.tracker import Tracker as Tracker
 
@@ -19,11 +23,26 @@ _HOME_OF = {
     "decompose": "spectral_reach.decomposition.decompose",
     "Decomposition": "spectral_reach.decomposition.result",
     "RawDecomposition": "spectral_reach.decomposition.result",
+    "Spectrum": "spectral_reach.spectra.result",
     "Tracker": "spectral_reach.tracking.tracker",
+    "kernel_decompose": "spectral_reach.spectra.kernel_decompose",
+    "ntk_operator": "spectral_reach.spectra.operator",
+    "spectrum": "spectral_reach.spectra.spectrum",
     "log_windows": "spectral_reach.tracking.schedule",
 }
 
-__all__ = ["Decomposition", "RawDecomposition", "Tracker", "__version__", "decompose", "log_windows"]
+__all__ = [
+    "Decomposition",
+    "RawDecomposition",
+    "Spectrum",
+    "Tracker",
+    "__version__",
+    "decompose",
+    "kernel_decompose",
+    "log_windows",
+    "ntk_operator",
+    "spectrum",
+]
 
 
 def __getattr__(name: str) -> Any:

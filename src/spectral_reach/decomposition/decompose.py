@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
-import torch
 from torch import nn
 
 from spectral_reach.decomposition.in_step import in_step
@@ -15,7 +13,8 @@ from spectral_reach.decomposition.one_batch import one_batch
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import two_batches
 from spectral_reach.estimators import EstimatorOptions, check_name
-from spectral_reach.measured.isolation import leaving_no_trace, unwrapped
+from spectral_reach.measured.arguments import checked_model, integer_from, seed_from
+from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.linearisation import Linearisation, linearise
 from spectral_reach.measured.losses import Loss, LossFunction, resolve_loss
 from spectral_reach.measured.naming import about
@@ -161,38 +160,14 @@ def _prepare(
     seed: int,
     memory_budget: int,
 ) -> _Prepared:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise TypeError("model is or holds a TorchScript module; expected the Python modules that it was made from")
+    model = checked_model(model)
     options = EstimatorOptions(
-        probes=_integer_from(1, "probes", probes),
-        units=None if units is None else _integer_from(1, "units", units),
-        noise_units=None if noise_units is None else _integer_from(2, "noise_units", noise_units),
-        seed=_seed(seed),
-        memory_budget=_integer_from(1, "memory_budget", memory_budget),
+        probes=integer_from(1, "probes", probes),
+        units=None if units is None else integer_from(1, "units", units),
+        noise_units=None if noise_units is None else integer_from(2, "noise_units", noise_units),
+        seed=seed_from(seed),
+        memory_budget=integer_from(1, "memory_budget", memory_budget),
     )
     check_name(estimator)
     loss_function = resolve_loss(loss)
-    model = unwrapped(model)
     return _Prepared(model=model, loss=loss_function, parameters=select_parameters(model, parameters), options=options)
-
-
-def _integer(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}; expected an integer")
-    return int(value)
-
-
-def _seed(value: object) -> int:
-    number = _integer("seed", value)
-    if not 0 <= number < 2**63:
-        raise ValueError(f"seed is {number}; expected an integer from 0 to 2**63 - 1")
-    return number
-
-
-def _integer_from(lowest: int, name: str, value: object) -> int:
-    number = _integer(name, value)
-    if number < lowest:
-        raise ValueError(f"{name} is {number}; expected {lowest} or more")
-    return number

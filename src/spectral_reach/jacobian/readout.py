@@ -27,15 +27,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from spectral_reach.jacobian.affine_map import find_affine_map
 from spectral_reach.jacobian.backward_pass import plain_arithmetic
 from spectral_reach.jacobian.forms import LookUps, at_least_float32, row_squares
-from spectral_reach.jacobian.graph import saved
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.uses import ParameterUse
 from spectral_reach.measured.linearisation import Linearisation
-
-_KEEP_ROWS = frozenset({"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "ToCopyBackward0"})
-"""Operations between the product and the model's outputs that only give the rows other axes or another precision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,84 +114,29 @@ def find_readout(backward: UnitBackward) -> Readout | None:
     Scaled, capped or otherwise changed outputs are none, nor is a W or b made of other parameters or used in other
     ways than as the table of an embedding.
     """
-    linearisation = backward.linearisation
-    if linearisation.place is None or backward.uses.unknown:
-        return None
-    map_ = _affine_map(torch.autograd.graph.get_gradient_edge(linearisation.outputs).node)
+    map_ = None if backward.uses.unknown else find_affine_map(backward.linearisation)
     if map_ is None:
         return None
-    node, hidden, matrix, bias = map_.product, map_.hidden, map_.matrix, map_.bias
-    n_rows, n_outputs = node._input_metadata[0].shape
-    if (n_rows, n_outputs) != (linearisation.outputs[..., 0].numel(), linearisation.n_outputs):
-        return None
-    weight_name, bias_name = _parameter(matrix, linearisation), _parameter(bias, linearisation)
-    if weight_name is None or bias_name is None:
-        return None
     uses = backward.uses.known
-    here = [each for each in uses.get(weight_name, ()) if each.use.node is node]
-    tied = [each for each in uses.get(weight_name, ()) if each.use.node is not node]
+    here = [each for each in uses.get(map_.weight_name, ()) if each.use.node is map_.product]
+    tied = [each for each in uses.get(map_.weight_name, ()) if each.use.node is not map_.product]
     if any(each.use.node.name() != "EmbeddingBackward0" or each.transposed is not False for each in tied):
         return None
     if len(here) > 1 or any(each.transposed is not True for each in here):
         return None
-    if any(each.use.node not in map_.nodes for each in uses.get(bias_name, ())):
+    if any(each.use.node not in map_.nodes for each in uses.get(map_.bias_name, ())):
         return None
-    source, number = hidden
-    moves = source is not None
-    weight = saved(node, "mat2").mT if moves else torch.empty(0, 0, device=linearisation.f.device)
-    values = None
-    if here:
-        values = at_least_float32(saved(node, "mat1" if node.name() == "AddmmBackward0" else "self"))
     return Readout(
         nodes=map_.nodes,
-        hidden=None if source is None else GradientEdge(source, number),
-        hidden_values=values,
-        n_rows=n_rows,
-        weight=at_least_float32(weight),
-        weight_name=weight_name if here else None,
-        measures_bias=bool(bias_name and bias_name in uses),
+        hidden=map_.hidden,
+        hidden_values=map_.hidden_values() if here else None,
+        n_rows=map_.n_rows,
+        weight=map_.weight(),
+        weight_name=map_.weight_name if here else None,
+        measures_bias=bool(map_.bias_name and map_.bias_name in uses),
         tied=tied,
         use=here[0] if here else None,
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _AffineMap:
-    """h M + b on rows: the nodes, and where h (with the number of the output), M and b come from."""
-
-    product: Node
-    nodes: frozenset[Node]
-    hidden: tuple[Node | None, int]
-    matrix: Node | None
-    bias: Node | None
-
-
-def _affine_map(node: Node) -> _AffineMap | None:
-    node = _below_reshapes(node)
-    sources = node.next_functions
-    if node.name() == "AddmmBackward0" and saved(node, "alpha") == saved(node, "beta") == 1:
-        bias, hidden, matrix = sources
-        return _AffineMap(product=node, nodes=frozenset({node}), hidden=hidden, matrix=matrix[0], bias=bias[0])
-    if node.name() == "MmBackward0":
-        hidden, matrix = sources
-        return _AffineMap(product=node, nodes=frozenset({node}), hidden=hidden, matrix=matrix[0], bias=None)
-    if node.name() == "AddBackward0" and saved(node, "alpha") == 1 and all(source for source, _ in sources):
-        # A linear layer on rows that do not stand together in memory: the product first, then the bias.
-        (first, _), (second, _) = sources
-        assert first is not None
-        assert second is not None
-        product = _below_reshapes(first)
-        if product.name() == "MmBackward0" and second._input_metadata[0].shape == node._input_metadata[0].shape[-1:]:
-            hidden, matrix = product.next_functions
-            nodes = frozenset({product, node})
-            return _AffineMap(product=product, nodes=nodes, hidden=hidden, matrix=matrix[0], bias=second)
-    return None
-
-
-def _below_reshapes(node: Node) -> Node:
-    while node.name() in _KEEP_ROWS and node.next_functions[0][0] is not None:
-        node = node.next_functions[0][0]
-    return node
 
 
 def own_share(readout: Readout, linearisation: Linearisation) -> Tensor:
@@ -220,15 +162,3 @@ def tied_share(readout: Readout, looked_up: LookUps, c: Tensor) -> Tensor:
     w = readout.weight[looked_up.index]  # (B, T, D)
     products = torch.bmm(w, c.mT).mul_(torch.bmm(looked_up.gradients, h.mT))
     return 2 * products.sum((1, 2), dtype=torch.float64)
-
-
-def _parameter(node: Node | None, linearisation: Linearisation) -> str | None:
-    """The measured parameter behind an input of the product, "" if none is; None if it is made of something else."""
-    while node is not None and node.name() in ("TBackward0", "ToCopyBackward0"):
-        node = node.next_functions[0][0]
-    if node is None:
-        return ""
-    variable = getattr(node, "variable", None)
-    if variable is None:
-        return None
-    return next((name for name, p in linearisation.parameters.items() if p is variable), "")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 from torch.utils.checkpoint import CheckpointError
 
 from spectral_reach.jacobian.forms import row_squares
@@ -45,32 +46,44 @@ def vjp(outputs: Tensor, cotangent: Tensor, linearisation: Linearisation) -> Gra
 
 
 def batched_vjp(linearisation: Linearisation, cotangents_VNK: Tensor) -> Gradient:
-    """J^T V for V output directions at once: gradients with a leading axis V.
+    """J^T V for V output directions at once: gradients with a leading axis V."""
+    parameters = list(linearisation.parameters.values())
+    gradients = batched_gradients(linearisation.f, parameters, cotangents_VNK.to(linearisation.f.dtype))
+    return [
+        gradient if gradient is not None else parameter.new_zeros((len(cotangents_VNK), *parameter.shape))
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
+
+
+def batched_gradients(
+    start: Tensor | GradientEdge | Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Tensor | Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Gradients of one or several tensors at ``inputs``, for cotangents with a leading axis V; None where independent.
 
     The backward pass is vectorised (vmap). Operations that have no batching rule, such as activation checkpointing,
     get one ordinary backward pass a direction instead: the same numbers, only slower.
     """
-    parameters = list(linearisation.parameters.values())
-    cotangents = cotangents_VNK.to(linearisation.f.dtype)
-    try:
-        gradients = torch.autograd.grad(
-            linearisation.f,
-            parameters,
-            cotangents,
+    starts: Any = [start] if isinstance(start, Tensor | GradientEdge) else list(start)  # of one kind or the other
+    rows = [cotangents] if isinstance(cotangents, Tensor) else list(cotangents)
+
+    def gradients(of: list[Tensor], *, vectorised: bool) -> list[Tensor | None]:
+        found = torch.autograd.grad(
+            starts,
+            inputs,
+            of,
             retain_graph=True,
             allow_unused=True,
-            materialize_grads=False,
-            is_grads_batched=True,
+            is_grads_batched=vectorised,
         )
+        # An embedding with sparse=True has sparse gradients.
+        return [each.to_dense() if each is not None and each.is_sparse else each for each in found]
+
+    try:
+        return gradients(rows, vectorised=True)
     except RuntimeError:
         # An error that is not about vectorising comes again here.
-        each = [vjp(linearisation.f, cotangent, linearisation) for cotangent in cotangents]
-        return [torch.stack(column) for column in zip(*each, strict=True)]
-    n_directions = cotangents.shape[0]
-    return [
-        gradient if gradient is not None else parameter.new_zeros((n_directions, *parameter.shape))
-        for gradient, parameter in zip(gradients, parameters, strict=True)
-    ]
+        columns = zip(*(gradients(list(each), vectorised=False) for each in zip(*rows, strict=True)), strict=True)
+        return [None if column[0] is None else torch.stack(column) for column in columns]
 
 
 def squared_norms(gradients: Gradient) -> Tensor:
