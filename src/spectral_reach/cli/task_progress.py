@@ -1,7 +1,8 @@
-"""Tasks at work: one bar for all of them on a terminal, a line or a few a task anywhere else."""
+"""Tasks at work: one bar for all of them on a terminal, a few plain lines a task anywhere else."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,7 +14,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from spectral_reach.studies.tasks.progress import TaskProgress
 
-_LINES_A_TASK = 4
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class TasksDisplay:
@@ -41,13 +42,14 @@ class TasksDisplay:
 
 
 class TaskLines:
-    """For logs: a line when a task begins, at each quarter of a long one, and at its end."""
+    """For logs: a line when a task begins and when it ends, and now and then on the way."""
 
     def __init__(self, tasks: list[str], console: Console) -> None:
         self._console = console
         self._numbers = {name: number for number, name in enumerate(tasks, start=1)}
         self._width = max(map(len, tasks), default=0)
-        self._last: tuple[str, str, int] | None = None
+        self._last: tuple[str, str] | None = None
+        self._told = 0.0
 
     def start(self) -> None:
         """Nothing to set up."""
@@ -56,11 +58,12 @@ class TaskLines:
         """Nothing to take down."""
 
     def update(self, progress: TaskProgress) -> None:
-        """Print the news if there are any: another task or phase, or another quarter of the work."""
-        news = (progress.task, progress.phase, int(progress.share * _LINES_A_TASK))
-        if progress.task not in self._numbers or news == self._last:
+        """Print the news if there are any: another task or phase, or some of the work after some time."""
+        news, now = (progress.task, progress.phase), time.monotonic()
+        recent = news == self._last and now - self._told < _SECONDS_BETWEEN_LINES
+        if progress.task not in self._numbers or recent:
             return
-        self._last = news
+        self._last, self._told = news, now
         head = f"{progress.task:<{self._width}}  {progress.phase:<8}"
         share = f"  {progress.share:.0%}" if progress.phase == "working" else ""
         self._console.print(

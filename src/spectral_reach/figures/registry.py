@@ -51,6 +51,12 @@ FIGURES = {
             study="random-features",
             module="spectral_reach.figures.fig3",
         ),
+        FigureEntry(
+            name="fig6",
+            shows="how Hutchinson's estimator of chi_net, and ours, converge on a trained Llama (Figure 6)",
+            study="convergence",
+            module="spectral_reach.figures.fig6",
+        ),
     )
 }
 

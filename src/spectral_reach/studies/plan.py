@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.training.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from spectral_reach.studies.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,11 @@ class Study:
     report: Callable[[Path], Report]
 
 
-_MODULES = ("spectral_reach.studies.random_features", "spectral_reach.studies.scaling")
+_MODULES = (
+    "spectral_reach.studies.convergence",
+    "spectral_reach.studies.random_features",
+    "spectral_reach.studies.scaling",
+)
 """Where studies register themselves; a new study is one file and a line here."""
 
 _studies: dict[str, Study] = {}

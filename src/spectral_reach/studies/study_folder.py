@@ -87,11 +87,11 @@ def run_path(path: Path, name: str) -> Path:
     return path / _RUNS / name
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """What ``study.json`` says.
+def read_header(path: Path, study: str | None = None) -> dict[str, Any]:
+    """What ``study.json`` says, of the study called ``study`` if it has to be that one.
 
     Raises:
-        ForeignFolderError: there is none, or none that this version reads.
+        ForeignFolderError: there is none, none that this version reads, or that of another study.
     """
     file = path / _STUDY
     try:
@@ -104,6 +104,10 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ForeignFolderError(
             f"{file} is not a {FORMAT!r} of version {VERSION}. Choose another folder, or read it with the version of "
             "spectral-reach that wrote it."
+        )
+    if study is not None and header.get("study") != study:
+        raise ForeignFolderError(
+            f"{path} holds the study {header.get('study')!r}; expected {study!r}: give the folder of such a study."
         )
     return header
 
