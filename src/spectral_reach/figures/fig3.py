@@ -38,16 +38,12 @@ COLUMN, PANEL_HEIGHT = 2.75, 1.95
 LEFT, RIGHT, GAP, ROW_GAP = 0.62, 0.12, 0.72, 0.66
 HEAD, AXIS_LABEL, BOTTOM = 0.50, 0.50, 0.12
 
-_READING = (
-    f"Spectra are means over draws, error bars one standard error; grey bands {100 * TOLERANCE_OF_UNITY:g}% around 1 "
-    f"and {100 * TOLERANCE_OF_POSITION:g}% around Σp²."
-)
 _LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis, as for model sizes
 _MARKERS_A_DECADE = 8
 _LEAST_ROOM = 0.05  # of the axis of chi_loss and chi_net, to each side of 1
 _BAND: Mapping[str, Any] = {"color": FAINT, "alpha": 0.18, "linewidth": 0, "zorder": 0}
 _PREDICTED: Mapping[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
-_MEASURED: Mapping[str, Any] = {"linestyle": "none", "markersize": 4.0, "elinewidth": 0.9, "capsize": 2.0, "zorder": 3}
+_MEASURED: Mapping[str, Any] = {"linestyle": "none", "markersize": 3.4, "elinewidth": 0.9, "capsize": 2.0, "zorder": 3}
 
 
 def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
@@ -72,7 +68,7 @@ def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = Non
 
 def _figure(result: RandomFeaturesResult, points: Sequence[Point]) -> Figure:
     width = LEFT + 2 * COLUMN + GAP + RIGHT
-    words = caption.wrap(f"{describe(result)} {_READING}", width - LEFT - RIGHT)
+    words = caption.wrap(f"{describe(result)} {_reading(result)}", width - LEFT - RIGHT)
     foot = AXIS_LABEL + caption.height(words) + BOTTOM
     height = HEAD + 2 * PANEL_HEIGHT + ROW_GAP + foot
     figure = Figure(figsize=(width, height))
@@ -90,6 +86,14 @@ def _figure(result: RandomFeaturesResult, points: Sequence[Point]) -> Figure:
     _exponents(figure, colours, x=LEFT / width, y=(height - 0.08) / height)
     caption.write(figure, words, left=LEFT, top=foot - AXIS_LABEL)
     return figure
+
+
+def _reading(result: RandomFeaturesResult) -> str:
+    return (
+        f"Kernel spectra are those on {result.settings['spectrum_inputs']} inputs, means over draws; error bars one "
+        f"standard error; grey bands {100 * TOLERANCE_OF_UNITY:g}% around 1 and {100 * TOLERANCE_OF_POSITION:g}% "
+        "around Σp²."
+    )
 
 
 def _draw_covariance(axes: Axes, points: Sequence[Point], colours: Mapping[float, Any]) -> None:
