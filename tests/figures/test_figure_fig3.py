@@ -100,6 +100,7 @@ def test_the_verdict_follows_the_numbers(study):
     """Three small draws are far from unity; told so, and told otherwise when they are not."""
     result = read_random_features(study)
     for each in result.exponents:
+        assert each.excess.value == pytest.approx(each.chi_pos.value / each.predicted_chi_pos - 1, rel=1e-9)
         near_one = max(abs(each.chi_loss.value - 1), abs(each.chi_net.value - 1)) <= 0.02
         near_theory = abs(each.excess.value) <= each.chi_pos.stderr / each.predicted_chi_pos + 0.03
         assert each.holds == (near_one and near_theory)

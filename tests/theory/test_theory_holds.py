@@ -51,7 +51,7 @@ def test_small_draws_are_within_their_own_errors(exponent):
 def test_teachers_scaled_one_by_one_would_miss_the_prediction():
     """And by as much as ``expected_position`` says: what drawing many teachers and one scale avoids."""
     config = DrawConfig(exponent=2.0, dimension=30, inputs=100, features=4000, teachers=1)
-    found = measured(replace(config)).T
+    found = measured(config).T
     gap = found[2] / found[3]
     eigenvalues = torch.linalg.eigvalsh(draw_problem(config, 0).kernel).clamp(min=0).numpy()
     p = eigenvalues / eigenvalues.sum()
@@ -83,6 +83,7 @@ def test_streams_are_apart():
 
 def test_the_components_are_means_over_the_teachers():
     problem = draw_problem(DrawConfig(exponent=1.5, dimension=6, inputs=10, features=12, teachers=3), 4, torch.float64)
+    problem = replace(problem, targets=3 * problem.targets)  # a chi_loss of 9
     draw = measure_draw(problem)
     single = [
         sr.decompose(problem.network, (problem.inputs, target), loss="mse", estimator="exact")
