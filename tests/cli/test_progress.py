@@ -1,11 +1,14 @@
-"""Progress: a few plain lines in a log, bars with loss and chi_pos on a terminal."""
+"""Progress: a few plain lines in a log, bars on a terminal; with loss and chi_pos for runs."""
 
 import io
 
 import pytest
 from rich.console import Console
 
+from spectral_reach.cli import task_progress
 from spectral_reach.cli.progress import RunsDisplay
+from spectral_reach.cli.task_progress import TasksDisplay
+from spectral_reach.studies.tasks.progress import TaskPhase, TaskProgress
 from spectral_reach.studies.training.progress import Phase, Progress
 
 RUNS = [("text-020k", 100), ("text-1M", 100)]
@@ -48,3 +51,53 @@ def test_the_terminal_comes_back_when_something_raises() -> None:
     with pytest.raises(KeyboardInterrupt), RunsDisplay(RUNS, console):
         raise KeyboardInterrupt
     assert out.getvalue().rstrip().endswith("\x1b[?25h")  # the cursor is shown again
+
+
+TASKS = [("draws-000", 60.0), ("draws-100", 30.0), ("spectrum", 10.0)]
+
+
+def of_task(task: str, share: float, phase: TaskPhase = "working") -> TaskProgress:
+    return TaskProgress(task=task, share=share, phase=phase)
+
+
+def test_a_log_gets_a_line_when_a_task_begins_and_ends_and_now_and_then_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(task_progress.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with TasksDisplay(TASKS, Console(file=out, width=200)) as display:
+        display(of_task("done-before", 1.0, "finished"))
+        for share in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
+            display(of_task("draws-000", share))
+            now[0] += 10.0
+        display(of_task("draws-000", 1.0, "finished"))
+        display(of_task("draws-100", 0.0))
+        display(of_task("draws-100", 0.0, "failed"))
+    assert out.getvalue().splitlines() == [
+        "draws-000  working   task 1 of 3  0%",
+        "draws-000  working   task 1 of 3  30%",
+        "draws-000  finished  task 1 of 3",
+        "draws-100  working   task 2 of 3  0%",
+        "draws-100  failed    task 2 of 3",
+    ]
+
+
+def test_a_terminal_gets_one_bar_for_all_tasks() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system=None, width=100)
+    with TasksDisplay(TASKS, console) as display:
+        display(of_task("draws-000", 0.0, "failed"))
+        display(of_task("draws-100", 0.5))
+    last = [line for line in out.getvalue().splitlines() if "draws-100" in line][-1]
+    assert "1 failed" in last
+    assert "task 2 of 3" in last
+    # 60 of 100 expected seconds are behind, and half of 30: three quarters of 24 columns.
+    assert last.count("━") - last.count("╺") == 24 or last.count("━") >= 18
+
+
+def test_no_task_no_bar() -> None:
+    out = io.StringIO()
+    with TasksDisplay([], Console(file=out, force_terminal=True, color_system=None, width=100)):
+        pass
+    assert "tasks" not in out.getvalue()

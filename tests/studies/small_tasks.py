@@ -65,12 +65,12 @@ def report(study: Path) -> Report:
     return Report(study=STUDY, preset="toy", sections=(section,), legend="square: of the number.", values={})
 
 
-def register_study() -> None:
-    registry._studies[STUDY] = registry.Study(
-        name=STUDY,
-        description="Squares of numbers.",
-        presets={"toy": "A moment."},
-        default_preset="toy",
-        plan=plan,
-        report=report,
-    )
+ENTRY = registry.Study(
+    name=STUDY,
+    description="Squares of numbers.",
+    presets={"toy": "A moment."},
+    default_preset="toy",
+    plan=plan,
+    report=report,
+)
+"""To be put into the registry of studies for the time of a test."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_tasks import Square, square
 
 from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.records.results import Results
@@ -19,6 +18,7 @@ from spectral_reach.studies.study_folder import read_header, write_plan
 from spectral_reach.studies.tasks import Task
 from spectral_reach.studies.tasks.execute import done, run_tasks
 from spectral_reach.studies.tasks.progress import TaskProgress
+from studies.small_tasks import Square, square
 
 TASKS = (square(2), square(3, as_array=True), square(4))
 
