@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracking": (*CORE, "records"),
     "theory": CORE,
     "studies": (*CORE, "records", "tracking", "theory"),
-    "figures": ("records", "studies.analysis"),
+    "figures": ("spectra", "records", "studies.analysis"),
     "cli": (*CORE, "records", "tracking", "studies", "figures"),
 }
 # Room -> third-party packages that it may import at all, for rooms that promise to need little.

@@ -114,7 +114,7 @@ def _below_reshapes(node: Node) -> Node:
 
 
 def _parameter(node: Node | None, linearisation: Linearisation, *, transposed: bool) -> str | None:
-    """The selected parameter behind an input, "" if none is; None if it is made of something else, or turned wrongly."""
+    """The selected parameter behind an input, "" if none is; None if it is made of something else, or turned."""
     is_transposed = False
     while node is not None and node.name() in ("TBackward0", "ToCopyBackward0"):
         is_transposed ^= node.name() == "TBackward0"

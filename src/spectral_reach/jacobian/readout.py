@@ -29,7 +29,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from spectral_reach.jacobian.affine_map import find_affine_map
 from spectral_reach.jacobian.backward_pass import plain_arithmetic
-from spectral_reach.jacobian.forms import LookUps, at_least_float32, row_squares
+from spectral_reach.jacobian.forms import LookUps, row_squares
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.uses import ParameterUse
 from spectral_reach.measured.linearisation import Linearisation

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal
 from spectral_reach.spectra.density import Density
+from spectral_reach.spectra.krylov import Bidiagonal, Krylov, Tridiagonal
 from spectral_reach.spectra.result import Spectrum
 
 FORMAT = "spectral-reach spectrum 1"
@@ -72,23 +72,25 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Spectrum:
     )
 
 
-def _of_krylov(name: str, each: tuple[Bidiagonal, ...]) -> dict[str, np.ndarray]:
-    return {
-        f"{name}_steps": np.array([one.steps for one in each]),
-        f"{name}_exhausted": np.array([one.exhausted for one in each]),
-        f"{name}_alphas": np.concatenate([one.alphas for one in each]),
-        f"{name}_betas": np.concatenate([one.betas for one in each]),
-    }
+def _of_krylov(name: str, each: Sequence[Krylov]) -> dict[str, np.ndarray]:
+    """Two rows a process, of different lengths, one after the other; Lanczos has an entry fewer in the second."""
+    arrays = {f"{name}_exhausted": np.array([one.exhausted for one in each])}
+    pairs = [("alphas", "betas") if isinstance(one, Bidiagonal) else ("diagonal", "off_diagonal") for one in each]
+    for row in (0, 1):
+        parts = [getattr(one, names[row]) for one, names in zip(each, pairs, strict=True)]
+        arrays[f"{name}_{row}"] = np.concatenate(parts)
+        arrays[f"{name}_{row}_lengths"] = np.array([len(part) for part in parts])
+    return arrays
 
 
-def _krylov(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[Bidiagonal, ...]:
-    if f"{name}_steps" not in arrays:
+def _krylov(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[Krylov, ...]:
+    if f"{name}_exhausted" not in arrays:
         return ()
-    ends = np.cumsum(arrays[f"{name}_steps"])[:-1]
-    parts = zip(
-        np.split(arrays[f"{name}_alphas"], ends),
-        np.split(arrays[f"{name}_betas"], ends),
-        arrays[f"{name}_exhausted"],
-        strict=True,
-    )
-    return tuple(Bidiagonal(alphas=alphas, betas=betas, exhausted=bool(end)) for alphas, betas, end in parts)
+    rows = [np.split(arrays[f"{name}_{row}"], np.cumsum(arrays[f"{name}_{row}_lengths"])[:-1]) for row in (0, 1)]
+    found: list[Krylov] = []
+    for first, second, exhausted in zip(*rows, arrays[f"{name}_exhausted"].tolist(), strict=True):
+        if len(first) == len(second):
+            found.append(Bidiagonal(alphas=first, betas=second, exhausted=exhausted))
+        else:
+            found.append(Tridiagonal(diagonal=first, off_diagonal=second, exhausted=exhausted))
+    return tuple(found)

@@ -6,10 +6,10 @@ import torch
 
 from spectral_reach.estimators.subset import generator
 from spectral_reach.jacobian.jacobian import PlainJacobian, signs
-from spectral_reach.spectra.bidiagonal import Bidiagonal
 from spectral_reach.spectra.density import Density
 from spectral_reach.spectra.flat import FlatJacobian
 from spectral_reach.spectra.golub_kahan import golub_kahan
+from spectral_reach.spectra.krylov import Bidiagonal, Krylov
 from spectral_reach.spectra.options import LanczosOptions
 from spectral_reach.spectra.prepared import Prepared
 from spectral_reach.spectra.progress import OnProgress
@@ -63,7 +63,7 @@ def _density(
     for number in range(options.density_vectors):
         done = options.steps * (1 + number)
 
-        def count(krylov: Bidiagonal, done: int = done) -> bool:
+        def count(krylov: Krylov, done: int = done) -> bool:
             report(done + krylov.steps, options.steps * (1 + options.density_vectors))
             return False
 

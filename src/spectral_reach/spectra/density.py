@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal, Floats
-from spectral_reach.spectra.quadrature import along_the_vector
+from spectral_reach.spectra.krylov import Floats, Krylov
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +36,7 @@ class Density:
 
     modes: int
     trace: float
-    krylov: tuple[Bidiagonal, ...]
+    krylov: tuple[Krylov, ...]
 
     @property
     def vectors(self) -> int:
@@ -79,7 +78,7 @@ class Density:
         return grid, np.array([each.value for each in counted]), np.array([each.stderr for each in counted])
 
     def _rules(self) -> list[tuple[Floats, Floats]]:
-        rules = [along_the_vector(each) for each in self.krylov]
+        rules = [each.along_the_vector() for each in self.krylov]
         return [(rule.nodes / self.trace, rule.weights) for rule in rules]
 
     def _mean(self, values: list[float]) -> Estimated:

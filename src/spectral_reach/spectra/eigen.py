@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_reach.spectra.bidiagonal import Floats
+from spectral_reach.spectra.krylov import Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

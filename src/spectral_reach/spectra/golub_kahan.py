@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal
+from spectral_reach.spectra.krylov import Bidiagonal
 
 
 class Products(Protocol):
@@ -49,7 +49,7 @@ def golub_kahan(
     outputs, parameters = products.shape
     on_parameters = parameters <= outputs
     kept = Basis(start.new_empty((min(steps, parameters if on_parameters else outputs), min(products.shape))))
-    tiny = 64 * torch.finfo(start.dtype).eps
+    tiny = _TINY.get(start.dtype, 64 * torch.finfo(start.dtype).eps)
     u = start / norm(start)
     if not on_parameters:
         kept.add(u)
@@ -130,3 +130,7 @@ def _scale(alphas: list[float], betas: list[float]) -> float:
 
 def _bidiagonal(alphas: list[float], betas: list[float], *, exhausted: bool) -> Bidiagonal:
     return Bidiagonal(alphas=np.array(alphas), betas=np.array(betas), exhausted=exhausted)
+
+
+_TINY = {torch.float64: 1e-12}
+"""Of the largest alpha or beta: smaller ones are 0. Far below what matters, and above what rounding makes of a 0."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from spectral_reach.measured.arguments import integer_from, seed_from
-from spectral_reach.spectra.bidiagonal import Bidiagonal, Floats
 from spectral_reach.spectra.density import Density
 from spectral_reach.spectra.explicit import spectrum_of_matrix
 from spectral_reach.spectra.kernel_input import KernelInput, read_gradient, read_kernel
+from spectral_reach.spectra.krylov import Floats, Krylov, Tridiagonal
 from spectral_reach.spectra.lanczos import lanczos
 from spectral_reach.spectra.options import LanczosOptions, check_method, fractions, tolerance_from
 from spectral_reach.spectra.result import Method, Spectrum
@@ -107,9 +107,9 @@ def _explicit(given: KernelInput, u: Floats, *, eigenvectors: bool) -> Spectrum:
 def _by_lanczos(
     given: KernelInput, u: Floats, options: LanczosOptions, trace: float | None, random: np.random.Generator
 ) -> Spectrum:
-    rounding = 100 * given.eps
+    rounding = 4 * given.eps
 
-    def process(start: Floats, enough: Callable[[Bidiagonal], bool]) -> Bidiagonal:
+    def process(start: Floats, enough: Callable[[Krylov], bool]) -> Tridiagonal:
         return lanczos(given.times, start, options.steps, rounding=rounding, enough=enough)
 
     def signs() -> Floats:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spectral_reach.spectra.bidiagonal import Floats
+from spectral_reach.spectra.krylov import Floats
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -46,14 +46,18 @@ def kernel_matrix(
         ValueError: the kernel alone needs more than the budget.
     """
     left = memory_budget - _check_fits(space.size, memory_budget)
-    element = linearisation.f.element_size()
-    P = sum(p.numel() for p in linearisation.parameters.values())
-    if space.size * P * element <= left // 2:
+    if _fits_at_once(linearisation, space, left):
         return _by_blocks(linearisation, space, left, report)
     jacobian = _jacobian(linearisation, space, random)
     if jacobian is None:
         return _by_blocks(linearisation, space, left, report)
     return _by_products(jacobian, linearisation, space, left, report)
+
+
+def _fits_at_once(linearisation: Linearisation, space: OutputSpace, budget: int) -> bool:
+    """Whether the rows of J for all parameters take no more than half of the budget."""
+    parameters = sum(p.numel() for p in linearisation.parameters.values())
+    return space.size * parameters * linearisation.f.element_size() <= budget // 2
 
 
 def _check_fits(modes: int, memory_budget: int) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal, Floats, from_tridiagonal
 from spectral_reach.spectra.golub_kahan import Basis, norm
+from spectral_reach.spectra.krylov import Floats, Krylov, Tridiagonal, tridiagonal
 
 
 def lanczos(
@@ -16,9 +16,9 @@ def lanczos(
     start: Floats,
     steps: int,
     *,
-    rounding: float = 1e-13,
-    enough: Callable[[Bidiagonal], bool] = lambda _: False,
-) -> Bidiagonal:
+    rounding: float = 1e-15,
+    enough: Callable[[Krylov], bool] = lambda _: False,
+) -> Tridiagonal:
     """At most ``steps`` steps with v -> Theta v from ``start`` (n,), any length but 0.
 
     Args:
@@ -36,10 +36,6 @@ def lanczos(
     kept.add(u)
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-
-    def found(*, exhausted: bool) -> Bidiagonal:
-        return from_tridiagonal(np.array(diagonal), np.array(off_diagonal), exhausted=exhausted, rounding=rounding)
-
     while True:
         product = np.asarray(times(u.numpy()), dtype=np.float64).reshape(-1)
         if not np.isfinite(product).all():
@@ -49,12 +45,29 @@ def lanczos(
         kept.remove_from(r)
         beta = norm(r)
         scale = max(abs(each) for each in [*diagonal, *off_diagonal])
-        if beta <= 64 * rounding * scale or len(kept) == len(u):
-            off_diagonal.append(0.0)
-            return found(exhausted=True)
+        exhausted = beta <= _TINY * rounding * scale or len(kept) == len(u)
+        found = Tridiagonal(diagonal=np.array(diagonal), off_diagonal=np.array(off_diagonal), exhausted=exhausted)
+        _check_not_negative(found, rounding)
+        if exhausted or len(diagonal) == steps or enough(found):
+            return found
         off_diagonal.append(beta)
-        small = found(exhausted=False)
-        if small.exhausted or len(diagonal) == steps or enough(small):
-            return small
         u = r.div_(beta)
         kept.add(u)
+
+
+def _check_not_negative(found: Tridiagonal, rounding: float) -> None:
+    """Eigenvalues of T lie between those of the kernel: a negative one is proof."""
+    values = np.linalg.eigvalsh(tridiagonal(found.diagonal, found.off_diagonal))
+    largest = float(np.abs(values).max())
+    if values[0] < -_NEGATIVE * rounding * largest:
+        raise ValueError(
+            f"the kernel is not positive semi-definite: it has an eigenvalue of {values[0]:.3g} or less, where the "
+            f"largest is about {largest:.3g}; expected a kernel, J J^T or a covariance"
+        )
+
+
+_TINY = 1e3
+"""Roundings of the largest entry: what is left of a vector below that is 0."""
+
+_NEGATIVE = 1e3
+"""Roundings of the largest eigenvalue by which another may come out negative."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Floats
+from spectral_reach.spectra.krylov import Floats
 
 BINS = 8
 """Of equal width in log k: as many points as the line is fitted to."""

@@ -1,9 +1,7 @@
-r"""From a bidiagonal matrix to distributions: Gauss rules, and what they prove about the measure behind them.
+r"""What the Gauss rules of a Krylov process prove about the distribution of the loss reduction.
 
-The Gauss rule of a measure has as nodes the squared singular values of the bidiagonal matrix, and as weights the
-squared first components of its singular vectors. It has the measure's first 2m moments. What these moments prove
-about the cumulative distribution F at a point x are the inequalities of Chebyshev, Markov and Stieltjes: with the rule
-that has x among its nodes (Gauss-Radau), exact to 2m-2,
+m steps have the first moments of a measure. What these prove about its cumulative distribution F at a point x are the
+inequalities of Chebyshev, Markov and Stieltjes: with the rule that has x among its nodes (Gauss-Radau), exact to 2m-2,
 
     sum of the weights below x  <=  F(x-)  <=  F(x)  <=  sum of the weights up to x,
 
@@ -18,41 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal, Floats
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Rule:
-    """A discrete measure of total weight 1: ``nodes`` (m,) descending, ``weights`` (m,)."""
-
-    nodes: Floats
-    weights: Floats
-
-    def quantile(self, q: float) -> float:
-        """The least node x with F(x) >= q."""
-        ascending = np.cumsum(self.weights[::-1])
-        # The total is 1 up to rounding; a q of 1 must find the largest node.
-        place = int(np.searchsorted(ascending, q * ascending[-1] * (1 - 1e-14)))
-        return float(self.nodes[::-1][min(place, len(self.nodes) - 1)])
-
-
-def along_the_vector(small: Bidiagonal) -> Rule:
-    """The Gauss rule of mu: eigenvalues of Theta under gamma_k^2. Exact where the process was exhausted."""
-    lower = small.lower() if small.exhausted else small.lower()[: small.steps]
-    if not small.steps:
-        return Rule(nodes=np.zeros(1), weights=np.ones(1))  # the kernel is 0 for the whole vector
-    left, values, _ = np.linalg.svd(lower)
-    nodes = np.zeros(len(lower))
-    nodes[: len(values)] = values**2
-    return Rule(nodes=nodes, weights=left[0] ** 2)
-
-
-def along_the_gradient(small: Bidiagonal) -> Rule:
-    """The Gauss rule of nu: eigenvalues of Theta under their shares of the loss reduction, gamma_k^2 lambda_k."""
-    if not small.steps:
-        raise ValueError("the loss reduction is zero: it has no distribution")
-    _, values, right = np.linalg.svd(small.lower(), full_matrices=False)
-    return Rule(nodes=values**2, weights=right[:, 0] ** 2)
+from spectral_reach.spectra.krylov import Floats, Krylov
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +33,12 @@ class ReductionBounds:
     Up to the rounding of the products and of the process itself, which bounds do not count.
     """
 
-    def __init__(self, small: Bidiagonal) -> None:
-        self._rule = along_the_gradient(small)
+    def __init__(self, small: Krylov) -> None:
+        self._rule = small.along_the_gradient()
         self._is_exact = small.exhausted
-        lower = small.lower()
-        tridiagonal = lower.T @ lower  # of J^T J from J^T u
-        self._inner = tridiagonal[:-1, :-1]
-        self._next = tridiagonal[-1, -2] if small.steps > 1 else 0.0
+        matrix = small.of_the_gradient()
+        self._inner = matrix[:-1, :-1]
+        self._next = matrix[-1, -2] if len(matrix) > 1 else 0.0
 
     def cumulative(self, x: float) -> Bounds:
         """Bounds on F(x-) from below and on F(x) from above."""

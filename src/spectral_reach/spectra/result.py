@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal, Floats
 from spectral_reach.spectra.density import Density
+from spectral_reach.spectra.krylov import Floats, Krylov, Rule
 from spectral_reach.spectra.power_law import PowerLaw, fit_tail
-from spectral_reach.spectra.quadrature import Bounds, ReductionBounds, Rule, along_the_gradient
+from spectral_reach.spectra.quadrature import Bounds, ReductionBounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ class Spectrum:
     share_of_loss_gradient: float
     rounding: float
     eigenvectors: Floats | None = None
-    krylov: Bidiagonal | None = None
+    krylov: Krylov | None = None
     density: Density | None = None
     tolerance: float = 0.0
     converged: bool = True
@@ -99,7 +99,7 @@ class Spectrum:
             )
         if self.krylov is None:
             return Rule(nodes=self.p, weights=self.gamma2 * self.p / self.chi_pos)
-        rule = along_the_gradient(self.krylov)
+        rule = self.krylov.along_the_gradient()
         return Rule(nodes=rule.nodes / self._trace, weights=rule.weights)
 
     def position_quantile(self, q: float) -> float:

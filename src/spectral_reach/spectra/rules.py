@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal
 from spectral_reach.spectra.density import Density
+from spectral_reach.spectra.krylov import Krylov
 from spectral_reach.spectra.options import LanczosOptions
-from spectral_reach.spectra.quadrature import along_the_vector
 from spectral_reach.spectra.result import Spectrum
 from spectral_reach.spectra.stopping import is_certain
 
@@ -35,7 +34,7 @@ class Normalisation:
 
 
 def spectrum_of_rules(
-    krylov: Bidiagonal | None, density: Density | None, options: LanczosOptions, about: Normalisation
+    krylov: Krylov | None, density: Density | None, options: LanczosOptions, about: Normalisation
 ) -> Spectrum:
     """``krylov`` is None where the loss gradient is zero."""
     trace = about.chi_net * about.n_samples
@@ -45,10 +44,9 @@ def spectrum_of_rules(
     if krylov is None:
         undefined["gamma2"] = "the loss gradient is zero"
     else:
-        rule = along_the_vector(krylov)
+        rule = krylov.along_the_vector()
         gamma2 = rule.weights
-        if krylov.steps:
-            delta_loss = float(krylov.alphas[0] ** 2) * about.chi_loss / about.n_samples
+        delta_loss = krylov.position * about.chi_loss / about.n_samples
         converged = is_certain(krylov, options)
         if trace > 0:
             p = rule.nodes / trace

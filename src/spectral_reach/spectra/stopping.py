@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spectral_reach.spectra.bidiagonal import Bidiagonal
+from spectral_reach.spectra.krylov import Krylov
 from spectral_reach.spectra.options import LanczosOptions
 from spectral_reach.spectra.quadrature import ReductionBounds
 
 
-def is_certain(krylov: Bidiagonal, options: LanczosOptions) -> bool:
+def is_certain(krylov: Krylov, options: LanczosOptions) -> bool:
     """Whether every quantile is known within the relative width ``tolerance``; an exhausted process knows them all."""
     if krylov.exhausted:
         return True
@@ -20,10 +20,10 @@ def is_certain(krylov: Bidiagonal, options: LanczosOptions) -> bool:
 
 def stop_when_certain(
     options: LanczosOptions, report: Callable[[int], None] = lambda _: None
-) -> Callable[[Bidiagonal], bool]:
+) -> Callable[[Krylov], bool]:
     """What a process asks after every step; ``report`` is told the steps."""
 
-    def enough(krylov: Bidiagonal) -> bool:
+    def enough(krylov: Krylov) -> bool:
         report(krylov.steps)
         # Every bound takes dozens of small eigendecompositions: looked at now and then.
         due = krylov.steps % max(4, krylov.steps // 4) == 0
