@@ -29,12 +29,14 @@ def test_averages_of_one_length_share_no_draw_and_the_spread_is_theirs() -> None
 
 def test_the_interval_of_a_variation_covers() -> None:
     random = np.random.default_rng(1)
-    hits = [
-        [point.low <= 0.1 / math.sqrt(point.averaged) <= point.high for point in spread(draws, 10)]
-        for draws in random.normal(10, 1, size=(1000, 100))
-    ]
-    # Binomial: 95% of 1000 within three standard deviations, 0.7% each.
-    assert np.mean(hits, axis=0) == pytest.approx(0.95, abs=0.021)
+    rows = {"normal": 10 + random.normal(size=(1000, 100)), "skewed": 6 + random.chisquare(8, size=(1000, 100)) / 2}
+    for kind, single in (("normal", 0.1), ("skewed", 0.2)):
+        hits = [
+            [point.low <= single / math.sqrt(point.averaged) <= point.high for point in spread(row, 10)]
+            for row in rows[kind]
+        ]
+        # Binomial: 95% of 1000 within three standard deviations, 0.7% each. Skewed draws taken for normal: 90%.
+        assert np.mean(hits, axis=0) == pytest.approx(0.95, abs=0.021)
 
 
 @pytest.mark.parametrize("kind", ["normal", "skewed", "heavy"])

@@ -51,7 +51,7 @@ def test_the_study_is_run_then_drawn_and_the_same_command_does_nothing_again(
     study = Path("figures") / f"{FIGURE}-toy"
     file = study / "figures" / "squares.txt"
     assert file.read_text() == "0 1 4"
-    assert out.splitlines()[0] == "Expected cost: 3 tasks, about 2 min, with 1 threads."
+    assert out.splitlines()[0] == "Expected cost: 3 tasks, about 2 min, with 1 thread."
     assert "There are 3 squares." in out
     assert out.splitlines()[-1] == str(file)
     assert err.splitlines() == [
@@ -123,6 +123,7 @@ def test_a_figure_is_drawn_from_a_folder_that_is_there(tmp_path: Path) -> None:
     assert (code, out) == (ExitCode.OK, f"{tmp_path / 'files' / 'squares.txt'}\n")
 
 
+@pytest.mark.slow
 def test_the_toy_of_figure_6_is_drawn_end_to_end(tmp_path: Path) -> None:
     study = tmp_path / "fig6"
     code, out, err = invoke("figure", "fig6", "--preset", "toy", "--out", study, "--workers", 1)

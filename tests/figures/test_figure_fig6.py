@@ -88,6 +88,7 @@ def test_the_words_follow_from_the_numbers(plan: StudyPlan, tmp_path: Path) -> N
     assert "over 20 disjoint repetitions of the longest" in words
     assert "which holds −½" in words
     assert "M up to 24 and 20 repetitions, where the paper has 2,000 and 50" in words
+    assert "; sequences of 16 tokens in place of 128; " in words
     assert "in place of about 7M" in words
     assert f"{result.main.draws_for_target:,.0f} draws or" in words
     assert result.main.draws_for_target == pytest.approx(64, rel=0.2)

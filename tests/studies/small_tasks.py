@@ -1,5 +1,6 @@
 """A study of tasks alone, for the tests of what runs tasks: each takes a moment, and can be told to fail."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class Square:
         on_share(0.5)
         if self.fails == "interrupt":
             raise KeyboardInterrupt
+        if self.fails == "waits":
+            print("waiting", flush=True)
+            time.sleep(600)
         if self.fails == "folder":
             raise RecordError("the folder said no.")
         if self.fails:

@@ -1,6 +1,9 @@
 """Tasks of a study: each done once, whole or not at all, whatever happens to the others."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +75,27 @@ def test_an_interruption_loses_the_task_in_hand_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["square-2.json"]
     run_tasks(tmp_path, TASKS, threads=1)
     assert Results(tmp_path).names() == ("square-2", "square-3", "square-4")
+
+
+def test_a_process_that_is_killed_loses_the_task_in_hand_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from spectral_reach.studies.tasks.execute import run_tasks\n"
+        "from studies.small_tasks import square\n"
+        "tasks = (square(2), square(3, as_array=True, fails='waits'), square(4))\n"
+        "run_tasks(Path(sys.argv[1]), tasks, threads=1)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waiting\n"
+        process.kill()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["square-2.json"]
+    before = (tmp_path / "results" / "square-2.json").stat().st_mtime_ns
+    run_tasks(tmp_path, TASKS, threads=1)
+    assert Results(tmp_path).names() == ("square-2", "square-3", "square-4")
+    assert (tmp_path / "results" / "square-2.json").stat().st_mtime_ns == before
 
 
 def test_a_failure_is_told_and_the_others_are_done(tmp_path: Path) -> None:
