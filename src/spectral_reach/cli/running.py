@@ -55,7 +55,7 @@ def run_study(
         # Before the folder is touched: a mistyped setting leaves nothing behind.
         plan = study.plan(settings)
         with sole_owner(out):
-            how = f"{workers} at a time" if plan.runs else f"with {workers} threads"
+            how = f"{workers} at a time" if plan.runs else f"with {workers} thread{'s' if workers > 1 else ''}"
             console.print(f"Expected cost: {expected_cost(plan, workers)}, {how}.", markup=False)
             folders = write_plan(out, plan)
             failures = [

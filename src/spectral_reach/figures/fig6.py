@@ -37,13 +37,13 @@ _READING = (
     "Averages of one M share no draw. Grey in a: one standard deviation of the averages. Bars: 95% intervals. Seconds "
     "as measured where the study ran, without the forward pass that draws share."
 )
-# Okabe and Ito's colours, safe for colour-blind readers; in the order of the study's estimators.
-_WAYS: tuple[Mapping[str, Any], ...] = (
-    {"color": INK, "marker": "o"},
-    {"color": "#E69F00", "marker": "s"},
-    {"color": "#0072B2", "marker": "^"},
-    {"color": "#CC79A7", "marker": "D"},
-)
+# Okabe and Ito's colours, safe for colour-blind readers; by estimator, and whether it measures some units only.
+_LOOKS: Mapping[tuple[str, bool], Mapping[str, Any]] = {
+    ("batch", False): {"color": INK, "marker": "o"},
+    ("one_for_all", False): {"color": "#E69F00", "marker": "s"},
+    ("per_unit", False): {"color": "#0072B2", "marker": "^"},
+    ("per_unit", True): {"color": "#CC79A7", "marker": "D"},
+}
 _BARS: Mapping[str, Any] = {"markersize": 3.2, "linewidth": 1.0, "elinewidth": 0.8, "capsize": 1.5}
 _DOTS: Mapping[str, Any] = {
     "color": INK,
@@ -54,7 +54,8 @@ _DOTS: Mapping[str, Any] = {
     "markeredgewidth": 0,
 }
 _FEW_DECADES = 2.4
-_ASIDE = 1.03
+_ASIDE, _ASIDE_OF_STEP = 1.03, 0.07  # a factor on logarithmic axes, a share of the way to the next snapshot
+_ROOM_FOR_TEXT = 1.6
 _FIT: Mapping[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
 
 
@@ -121,7 +122,7 @@ def _draw_variations(axes: Axes, result: Convergence, points: Sequence[Point]) -
     assert result.main is not None
     power = result.main.power
     _draw_ways(axes, result, points, lambda point: point.averaged, aside=_ASIDE)
-    _variation_axis(axes, [point for point in points if point.quantity == "variation"])
+    _variation_axis(axes, [point for point in points if point.quantity == "variation"], room=_ROOM_FOR_TEXT)
     _draws_axis(axes, [point.averaged for point in points if point.quantity == "mean"])
     axes.set_ylabel("coefficient of variation")
     if power.reason is None:
@@ -142,9 +143,11 @@ def _draw_singles(axes: Axes, points: Sequence[Point], colours: SizeColours) -> 
     """Snapshots stand side by side: step 0 has no place on a logarithmic axis."""
     singles = [point for point in points if point.quantity == "variation_of_one"]
     steps = sorted({point.step for point in singles})
-    for parameters in sorted({point.parameters for point in singles}):
+    sizes = sorted({point.parameters for point in singles})
+    for i, parameters in enumerate(sizes):
         curve = [point for point in singles if point.parameters == parameters]
-        _bars(axes, [steps.index(p.step) for p in curve], curve, color=colours(parameters), marker="o")
+        aside = _ASIDE_OF_STEP * (i - (len(sizes) - 1) / 2)
+        _bars(axes, [steps.index(p.step) + aside for p in curve], curve, color=colours(parameters), marker="o")
     axes.set_xlim(-0.3, max(len(steps) - 0.7, 0.3))
     axes.xaxis.set_major_locator(FixedLocator(range(len(steps))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{steps[round(place)]:,}"))
@@ -175,10 +178,14 @@ def _draw_ways(
     fit = [point for point in points if point.quantity == "fit"]
     if fit:
         axes.plot([x(point) for point in fit], [point.value for point in fit], **_FIT)
-    for i, (row, look) in enumerate(zip(result.ways, _WAYS, strict=False)):
+    for i, row in enumerate(result.ways):
         curve = _curve(points, row)
         joined = {"linestyle": "none"} if fit and row is result.main else {}
-        _bars(axes, [x(point) * aside**i for point in curve], curve, **look, **joined)
+        _bars(axes, [x(point) * aside**i for point in curve], curve, **_look(row), **joined)
+
+
+def _look(row: Row) -> Mapping[str, Any]:
+    return _LOOKS[row.way, row.units > 0]
 
 
 def _curve(points: Sequence[Point], row: Row) -> list[Point]:
@@ -191,9 +198,9 @@ def _bars(axes: Axes, x: Sequence[float], curve: Sequence[Point], **look: Any) -
     axes.errorbar(x, value, yerr=(below, above), **look, **_BARS)
 
 
-def _variation_axis(axes: Axes, points: Sequence[Point]) -> None:
-    """A logarithmic axis of percentages around what is drawn."""
-    low, high = min(p.low for p in points) / 1.15, max(p.high for p in points) * 1.15
+def _variation_axis(axes: Axes, points: Sequence[Point], *, room: float = 1.15) -> None:
+    """A logarithmic axis of percentages around what is drawn, up to ``room`` times the highest."""
+    low, high = min(p.low for p in points) / 1.15, max(p.high for p in points) * room
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(FixedLocator(_round(low, high)))
@@ -230,10 +237,7 @@ def _keys(figure: Figure, result: Convergence, colours: SizeColours, *, left: fl
         "columnspacing": 1.4,
         "handletextpad": 0.5,
     }
-    ways = [
-        Line2D([], [], linewidth=1.0, markersize=3.2, label=row.label, **look)
-        for row, look in zip(result.ways, _WAYS, strict=False)
-    ]
+    ways = [Line2D([], [], linewidth=1.0, markersize=3.2, label=row.label, **_look(row)) for row in result.ways]
     figure.legend(
         handles=ways, bbox_to_anchor=(left, (top - 0.08) / top), ncols=2, title="estimator (a, b, d)", **place
     )
@@ -241,4 +245,4 @@ def _keys(figure: Figure, result: Convergence, colours: SizeColours, *, left: fl
         Line2D([], [], color=colours(p), linewidth=2.2, label=size(p))
         for p in sorted({row.parameters for row in result.along})
     ]
-    figure.legend(handles=sizes, bbox_to_anchor=(0.76, (top - 0.08) / top), ncols=2, title="parameters (c)", **place)
+    figure.legend(handles=sizes, bbox_to_anchor=(0.72, (top - 0.08) / top), ncols=3, title="parameters (c)", **place)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from spectral_reach.studies.analysis.convergence_report import report
+from spectral_reach.studies.analysis.convergence_report import FULL_CONTEXT, report
 from spectral_reach.studies.config import as_mapping, check, check_types, check_whole_numbers, from_mapping, overridden
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
@@ -162,7 +162,7 @@ class ConvergenceConfig:
 
 
 def quick() -> ConvergenceConfig:
-    """Minutes: a Llama of 7.5M parameters and short sequences, averages of up to 24 draws, 20 times."""
+    """Minutes: a Llama of 7.5M parameters and short sequences, averages of up to 32 draws, 20 times."""
     return ConvergenceConfig(
         preset="quick",
         vocabulary=4096,
@@ -173,7 +173,7 @@ def quick() -> ConvergenceConfig:
         learning_rate=0.004,
         snapshots=(0, 10, 30, 100),
         sequences=32,
-        averaged=24,
+        averaged=32,
         repetitions=20,
         compared=8,
         side_draws=40,
@@ -204,11 +204,11 @@ def toy() -> ConvergenceConfig:
 
 
 def paper() -> ConvergenceConfig:
-    """About a day on two cores: averages of up to 2,000 draws, 50 times, on sequences of 128 tokens."""
+    """A day and a half on two cores: averages of up to 2,000 draws, 50 times, on sequences of 128 tokens."""
     return replace(
         quick(),
         preset="paper",
-        context=128,
+        context=FULL_CONTEXT,
         steps=1000,
         snapshots=(0, 10, 100, 1000),
         averaged=2000,

@@ -13,6 +13,8 @@ from spectral_reach.studies.analysis.numbers import interval, signed, size
 from spectral_reach.studies.analysis.report import Report, Section
 
 PAPER_AVERAGED, PAPER_REPETITIONS, PAPER_PARAMETERS = 2000, 50, 7e6
+FULL_CONTEXT = 128
+"""Tokens of a sequence in the preset ``paper``."""
 PREDICTED = -0.5
 COLUMNS = ("estimator", "parameters", "step", "draws", "variation of one", "ms a draw", "draws to 1%", "seconds to 1%")
 
@@ -71,9 +73,7 @@ def _costs(result: Convergence) -> str:
     known = [row for row in result.ways if row.single.is_defined]
     if len(known) < 2:
         return ""
-    parts = [
-        f"{row.label}, {row.draws_for_target:,.0f} draws or {row.seconds * row.draws_for_target:.2g} s" for row in known
-    ]
+    parts = [f"{row.label}, {row.draws_for_target:,.0f} draws or {_seconds(row)} s" for row in known]
     return f"A relative standard error of {TARGET:.0%} takes: {'; '.join(parts)}."
 
 
@@ -98,6 +98,8 @@ def _smaller(result: Convergence) -> str:
             f"M up to {settings['averaged']:,} and {settings['repetitions']} repetitions, where the paper has "
             f"{PAPER_AVERAGED:,} and {PAPER_REPETITIONS}"
         )
+    if settings["context"] < FULL_CONTEXT:
+        less.append(f"sequences of {settings['context']} tokens in place of {FULL_CONTEXT}")
     if abs(math.log(result.main.parameters / PAPER_PARAMETERS)) > math.log(_NEARLY):
         less.append(f"{size(result.main.parameters)} parameters in place of about {size(round(PAPER_PARAMETERS))}")
     return f"Reduced ({result.preset}): {'; '.join(less)}." if less else ""
@@ -111,10 +113,20 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(row.step),
         f"{len(row.draws):,}",
         f"{100 * row.single.value:.2f} ± {100 * row.single.stderr:.2f}%" if known else "–",
-        f"{1e3 * row.seconds:.3g}",
+        _rounded(1e3 * row.seconds),
         f"{row.draws_for_target:,.0f}" if known else "–",
-        f"{row.seconds * row.draws_for_target:.2g}" if known else "–",
+        _seconds(row) if known else "–",
     )
+
+
+def _seconds(row: Row) -> str:
+    """Until the target."""
+    return _rounded(row.seconds * row.draws_for_target)
+
+
+def _rounded(value: float) -> str:
+    """To two digits, or to a whole number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _numbers(row: Row) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SpreadPoint:
         averaged: M, draws of an average.
         means: the averages, one of each disjoint group.
         variation: their coefficient of variation: standard deviation over the groups, by the mean of all draws.
-        low: of its 95% interval, from the spread of draws that are nearly normal, as sums of many terms are.
+        low: of its 95% interval; tails heavier than normal ones, as all draws have them, make it wider.
         high: likewise.
     """
 
@@ -82,7 +82,8 @@ def spread(draws: FloatArray, longest: int) -> tuple[SpreadPoint, ...]:
     blocks = _blocks(draws, longest)
     if len(blocks) < 2:
         return ()
-    return tuple(_point(blocks, averaged) for averaged in lengths(longest))
+    excess = max(0.0, _excess_kurtosis(blocks))
+    return tuple(_point(blocks, averaged, excess) for averaged in lengths(longest))
 
 
 def power_law(draws: FloatArray, longest: int) -> PowerLaw:
@@ -130,11 +131,19 @@ def _blocks(draws: FloatArray, longest: int) -> FloatArray:
     return draws[: whole * longest].reshape(whole, longest)
 
 
-def _point(blocks: FloatArray, averaged: int) -> SpreadPoint:
+def _excess_kurtosis(draws: FloatArray) -> float:
+    """0 for normal draws."""
+    deviation = draws - draws.mean()
+    square = float((deviation**2).mean())
+    return float((deviation**4).mean()) / square**2 - 3 if square else 0.0
+
+
+def _point(blocks: FloatArray, averaged: int, excess: float) -> SpreadPoint:
     from scipy.special import chdtri
 
     means = blocks.reshape(-1, averaged).mean(axis=1)
-    degrees = len(means) - 1
+    # var(s^2) / s^4 = 2 / (G - 1) + excess / G, of means excess / M: as if of fewer groups of normal ones.
+    degrees = 2 / (2 / (len(means) - 1) + excess / blocks.size)
     variation = float(means.std(ddof=1) / blocks.mean())
     tail = (1 - _LEVEL) / 2
     return SpreadPoint(
