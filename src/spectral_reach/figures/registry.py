@@ -57,6 +57,18 @@ FIGURES = {
             study="convergence",
             module="spectral_reach.figures.fig6",
         ),
+        FigureEntry(
+            name="fig12",
+            shows="the empirical kernel's spectrum and the loss gradient on it, before and after training (Figure 12)",
+            study="spectra",
+            module="spectral_reach.figures.fig12",
+        ),
+        FigureEntry(
+            name="loss-reduction",
+            shows="where in the spectrum of the full output space the loss is reduced, along training and by size",
+            study="loss-reduction",
+            module="spectral_reach.figures.loss_reduction",
+        ),
     )
 }
 

@@ -10,16 +10,14 @@ from spectral_reach.studies.analysis.convergence_report import FULL_CONTEXT, rep
 from spectral_reach.studies.config import as_mapping, check, check_types, check_whole_numbers, from_mapping, overridden
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
-from spectral_reach.studies.scaling import FamilyConfig
 from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.tasks.trace_draws import ONE_FOR_ALL, TraceDraws
-from spectral_reach.studies.training.config import MeasurementConfig, TrainingConfig
-from spectral_reach.studies.training.run_config import DataConfig, RunConfig
+from spectral_reach.studies.text_family import FAMILY, text_family
+from spectral_reach.studies.training.run_config import RunConfig
 
 DEFAULT_PRESET = "quick"
 
 _NAME = "convergence"
-_FAMILY = "text"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,36 +98,25 @@ class ConvergenceConfig:
             ValueError: data, model and batches do not fit each other.
             RecordError: the cache of the data cannot be written.
         """
-        family = self._family()
+        family = text_family(
+            vocabulary=self.vocabulary,
+            context=self.context,
+            widths=self.widths,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            snapshots=self.snapshots,
+        )
         data = family.data.load()
         runs = tuple(
-            family.run(_FAMILY, width, data, seed=self.seed, threads=self.threads) for width in sorted(self.widths)
+            family.run(FAMILY, width, data, seed=self.seed, threads=self.threads) for width in sorted(self.widths)
         )
         return StudyPlan(
             study=_NAME,
             preset=self.preset,
             settings=as_mapping(self),
-            families={_FAMILY: FamilyPlan(label=data.label, runs=runs)},
+            families={FAMILY: FamilyPlan(label=data.label, runs=runs)},
             tasks=tuple(self._tasks(runs)),
-        )
-
-    def _family(self) -> FamilyConfig:
-        return FamilyConfig(
-            data=DataConfig(name="stdlib", options={"vocabulary": self.vocabulary, "context": self.context}),
-            widths=self.widths,
-            training=TrainingConfig(
-                steps=self.steps,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                warmup_steps=self.steps // 20,
-                schedule="constant",
-                heldout_every=max(1, self.steps // 4),
-                heldout_sequences=self.batch_size,
-                checkpoint_every=max(1, self.steps // 4),
-                snapshots=self.snapshots,
-            ),
-            # The draws are what is measured here; along the way as little as a run can.
-            measurement=MeasurementConfig(per_decade=1, width=1, units=4, late_measurements=0, late_units=4),
         )
 
     def _tasks(self, runs: tuple[RunConfig, ...]) -> Iterator[Task]:

@@ -36,8 +36,10 @@ class Study:
 
 _MODULES = (
     "spectral_reach.studies.convergence",
+    "spectral_reach.studies.loss_reduction",
     "spectral_reach.studies.random_features",
     "spectral_reach.studies.scaling",
+    "spectral_reach.studies.spectra",
 )
 """Where studies register themselves; a new study is one file and a line here."""
 
