@@ -65,20 +65,21 @@ def _measure(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, in
     model.zero_grad(set_to_none=True)
     for name in names:
         work = _work(workload, name, copy.deepcopy(model) if len(names) > 1 else model, batch)
-        _give_back()
-        before = _resident(reset=True)
+        give_back()
+        before = resident(reset=True)
         work()
-        yield name, _resident(reset=False) - before
+        yield name, resident(reset=False) - before
 
 
-def _give_back() -> None:
+def give_back() -> None:
+    """Give freed memory back to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _resident(*, reset: bool) -> int:
+def resident(*, reset: bool) -> int:
     """Bytes: the peak so far; with ``reset`` what is resident now, where the peak starts again."""
     if _RESET_PEAK.exists():
         if reset:

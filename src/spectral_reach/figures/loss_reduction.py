@@ -1,9 +1,9 @@
 """A figure of ours: where in the spectrum of the full output space the loss is reduced, along training.
 
 Upper left: the share of the loss reduction at and below each normalised eigenvalue, for the largest model at every
-snapshot. Upper right: its median along training for every size, with what the Lanczos steps prove of it; for the largest
-one also the 10% and 90% quantiles and chi_pos. Lower left: how many of all eigenvalues lie above each, with a standard
-error. Lower right: how the certain interval of the median narrows with Lanczos steps. The lower row is of the largest
+snapshot. Upper right: its median along training for every size, with what the Lanczos steps prove of it; for the
+largest one also the 10% and 90% quantiles and chi_pos. Lower left: how many of all eigenvalues lie above each, with a
+standard error. Lower right: how the certain interval of the median narrows with Lanczos steps. The lower row is of the largest
 model at its last snapshot.
 """
 
@@ -132,13 +132,14 @@ def _draw_density(axes: Axes, points: Sequence[Point]) -> None:
     if not curve:
         axes.text(0.5, 0.5, "not measured yet", ha="center", va="center", transform=axes.transAxes, color=FAINT)
     else:
-        x, floor = [p.x for p in curve], min(p.value for p in curve)
+        # Random vectors see a part of a mode; less than one is their noise.
+        x, floor = [p.x for p in curve], max(1.0, min(p.value for p in curve))
         axes.plot(x, [p.value for p in curve], color=INK)
         axes.fill_between(
             x, [max(p.low, floor / 3) for p in curve], [p.high for p in curve], color=INK, alpha=0.15, lw=0
         )
         axes.set_xscale("log")
-        log_axis(axes, floor / 3, 3 * max(p.value for p in curve))
+        log_axis(axes, floor / 2, 3 * max(p.value for p in curve))
     axes.set_xlabel("normalised eigenvalue $p$")
     axes.set_ylabel("eigenvalues above")
 

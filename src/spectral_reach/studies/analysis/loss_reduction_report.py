@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spectral_reach.spectra.result import Spectrum
-from spectral_reach.studies.analysis.numbers import size
+from spectral_reach.studies.analysis.estimate import Estimate
+from spectral_reach.studies.analysis.numbers import size, small
 from spectral_reach.studies.analysis.report import Report, Section
 from spectral_reach.studies.analysis.spectra import Measured, SpectraResult, read_spectra
 
@@ -52,12 +53,18 @@ def _course(result: SpectraResult, parameters: int) -> str:
     found = [result.at(parameters, step)[0].spectrum for step in steps]
     medians = [each.position_quantile(0.5) for each in found]
     peak = max(range(len(medians)), key=medians.__getitem__)
-    text = f"{size(parameters)}: half of the loss reduction lies at and below p = {medians[0]:.1e} at step {steps[0]}"
+    text = (
+        f"{size(parameters)}: half of the loss reduction lies at and below p = {_plain(medians[0])} at step {steps[0]}"
+    )
     if len(steps) > 1:
         if 0 < peak < len(steps) - 1:
-            text += f", {medians[peak]:.1e} at step {steps[peak]}"
-        text += f" and {medians[-1]:.1e} at step {steps[-1]:,}"
+            text += f", {_plain(medians[peak])} at step {steps[peak]}"
+        text += f" and {_plain(medians[-1])} at step {steps[-1]:,}"
     return f"{text}."
+
+
+def _plain(position: float) -> str:
+    return small(Estimate(value=position, stderr=math.nan, n=1, reason="of one batch"))
 
 
 def _row(measured: Measured) -> tuple[str, ...]:

@@ -56,7 +56,8 @@ def describe(result: SpectraResult) -> str:
     head = (
         f"A Llama of {size(parameters)} parameters; kernels of {one.n_modes:,} outputs, {one.n_samples} positions of "
         f"a sequence x its {one.n_outputs} most frequent next tokens, on {len(first)} sequences{waiting}. These "
-        f"outputs hold {_mean(last, lambda s: s.share_of_loss_gradient).value:.0%} of the squared loss gradient at the end."
+        f"outputs hold {_mean(last, lambda s: s.share_of_loss_gradient).value:.0%} of the squared loss gradient at the "
+        "end."
     )
     return head if start == end else " ".join((head, _change(first, last, end)))
 
