@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "decomposition": {"torch", "numpy", "scipy"},  # Student's factor
     "theory": {"torch", "numpy", "scipy"},
-    "spectra": {"torch", "numpy", "scipy", "rich"},  # operators and Student's factor; a bar for long work
+    "spectra": {"torch", "numpy", "scipy", "rich", "matplotlib"},  # operators; a bar for long work; what `plot` returns
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
     "tracking": {"torch", "numpy"},
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},

@@ -3,8 +3,8 @@
 Upper left: the share of the loss reduction at and below each normalised eigenvalue, for the largest model at every
 snapshot. Upper right: its median along training for every size, with what the Lanczos steps prove of it; for the
 largest one also the 10% and 90% quantiles and chi_pos. Lower left: how many of all eigenvalues lie above each, with a
-standard error. Lower right: how the certain interval of the median narrows with Lanczos steps. The lower row is of the largest
-model at its last snapshot.
+standard error. Lower right: how the certain interval of the median narrows with Lanczos steps. The lower row is of
+the largest model at its last snapshot.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.records.results import Results
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.spectra.arrays import from_arrays
@@ -69,11 +68,7 @@ def read_spectra(folder: Path | str, study: str) -> SpectraResult:
         RecordError: a result cannot be read.
     """
     folder = Path(folder)
-    header = read_header(folder)
-    if header["study"] != study:
-        raise ForeignFolderError(
-            f"{folder} holds the study {header['study']!r}; expected {study!r}: give the folder of such a study."
-        )
+    header = read_header(folder, study)
     results = Results(folder)
     have = set(results.names())
     names = [name for name in header["tasks"] if name in have]

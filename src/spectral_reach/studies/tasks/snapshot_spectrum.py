@@ -14,6 +14,7 @@ from spectral_reach.studies.config import check, check_types
 from spectral_reach.studies.data.batches import measurement_batch
 from spectral_reach.studies.study_folder import run_path
 from spectral_reach.studies.tasks.registry import OnShare, register
+from spectral_reach.studies.training.run_config import check_data
 from spectral_reach.studies.training.snapshot import load_snapshot
 
 METHODS = ("explicit", "lanczos")
@@ -77,12 +78,18 @@ class SnapshotSpectrum:
         return _SECONDS_TO_START + directions * flops / _FLOPS_PER_SECOND
 
     def execute(self, study: Path, on_share: OnShare) -> Mapping[str, Any]:
-        """The arrays of ``spectra.arrays``."""
+        """The arrays of ``spectra.arrays``.
+
+        Raises:
+            ValueError: the data have changed since the run was planned.
+        """
         from spectral_reach.spectra.arrays import to_arrays
         from spectral_reach.spectra.spectrum import spectrum
 
         model, config = load_snapshot(run_path(study, self.run), self.step)
-        batch = measurement_batch(config.data.load(), self.batch, seed=self.seed, units=self.sequences)
+        data = config.data.load()
+        check_data(config, data)
+        batch = measurement_batch(data, self.batch, seed=self.seed, units=self.sequences)
         explicit = self.method == "explicit"
         return to_arrays(
             spectrum(
