@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from spectral_reach.cli.terminal import stderr, stdout
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from spectral_reach.studies.data import TokenData
 
 _SUFFIXES = (".json", ".parquet")
 
@@ -34,55 +28,32 @@ def measure(
     if out is not None and out.suffix not in _SUFFIXES:
         raise ValueError(f"--out is {out}; expected a file name that ends in {' or '.join(_SUFFIXES)}.")
     with stderr().status(f"Measuring {model}"):
-        from spectral_reach.cli.sources import find
+        from spectral_reach.cli.subject import load_subject
         from spectral_reach.decomposition.decompose import decompose
         from spectral_reach.estimators import check_name
-        from spectral_reach.studies.data.batches import measurement_batch
 
         check_name(estimator)
-        source = find(model)
-        options = {"vocabulary": vocabulary, "context": context}
-        token_data = source.load_data(data, {name: value for name, value in options.items() if value is not None})
-        network = source.load_model()
-        _check_fit(network, token_data)
-        batch = measurement_batch(token_data, source.step or 0, seed=seed, units=units)
-        result = decompose(network, batch, estimator=estimator, probes=probes, seed=seed)
-    where = "" if source.step is None else f" after {source.step} steps"
+        subject = load_subject(model, data=data, vocabulary=vocabulary, context=context, units=units, seed=seed)
+        result = decompose(subject.network, subject.batch, estimator=estimator, probes=probes, seed=seed)
     console = stdout()
-    console.print(f"{source.name}{where}, on {units} training sequences of {token_data.name}", markup=False)
+    console.print(subject.heading, markup=False)
     console.print(str(result), markup=False, soft_wrap=True)
     if out is not None:
-        about = {"model": source.name, "step": source.step, "data": token_data.name, "seed": seed}
-        _write(out, {**about, **result.as_dict()})
+        _write(out, {**subject.about, **result.as_dict()})
         console.print(f"Written to {out}", markup=False)
-
-
-def _check_fit(network: PreTrainedModel, data: TokenData) -> None:
-    """Refuse data whose tokens are not those of the model, or whose sequences are too long for it."""
-    known = network.config.vocab_size
-    if known != data.vocabulary:
-        raise ValueError(
-            f"The model has a vocabulary of {known} tokens, the data {data.name} one of {data.vocabulary}; expected "
-            "them equal. Name the data that the model was trained on, with the same --vocabulary."
-        )
-    longest = getattr(network.config, "max_position_embeddings", None)
-    if longest is not None and data.context > longest:
-        raise ValueError(
-            f"The model reads at most {longest} tokens, the sequences of {data.name} have {data.context}; "
-            f"give --context {longest} or less."
-        )
 
 
 def _write(file: Path, row: Mapping[str, Any]) -> None:
     """One row of numbers; what is not defined is null in JSON and NaN in Parquet, beside its reason."""
-    from spectral_reach.records.atomic import make_folder, write_atomically, write_json_atomically
-    from spectral_reach.records.columns import encode
-
-    make_folder(file.parent)
     if file.suffix == ".json":
-        undefined = {name: None for name, value in row.items() if isinstance(value, float) and math.isnan(value)}
-        write_json_atomically(file, {**row, **undefined})
+        from spectral_reach.cli.numbers import write_json
+
+        write_json(file, row)
     else:
         import pyarrow.parquet as pq
 
+        from spectral_reach.records.atomic import make_folder, write_atomically
+        from spectral_reach.records.columns import encode
+
+        make_folder(file.parent)
         write_atomically(file, lambda temporary: pq.write_table(encode([row]), temporary))

@@ -1,4 +1,4 @@
-"""What ``measure`` looks at: the latest checkpoint of a run, or a local Hugging Face folder, and data to put in."""
+"""Models on disk: a checkpoint or snapshot of a run, or a local Hugging Face folder; and data to put in."""
 
 from __future__ import annotations
 
@@ -107,23 +107,38 @@ class Source:
         return data
 
 
-def find(folder: Path) -> Source:
-    """The model in ``folder``.
+def find(folder: Path, step: int | None = None) -> Source:
+    """The model in ``folder``: of a run its latest checkpoint, or the snapshot that it kept after ``step`` updates.
 
     Raises:
-        ValueError: it is no folder with a model, or a run without a checkpoint yet.
+        ValueError: it is no folder with a model, a run without a checkpoint yet, or there is no such snapshot.
         ForeignFolderError: it is a run folder that this version does not read.
     """
     if (folder / "study.json").is_file():
         raise ValueError(f"{folder} is a study; name one of its runs: {folder / 'runs'}/NAME.")
     header = _header(folder)
     if header.get("format") != FORMAT:
+        if step is not None:
+            raise ValueError(f"{folder} is no run folder, so that it keeps no snapshots; leave out --step {step}.")
         return Source(name=str(folder), weights=folder)
     run = RunFolder.open(folder)
+    if step is not None:
+        return Source(name=str(folder), weights=_snapshot(run, step), step=step, run=run.config)
     checkpoint = run.checkpoints.latest()
     if checkpoint is None:
         raise ValueError(f"{folder} has no checkpoint yet; let the run go on until it has written one.")
     return Source(name=str(folder), weights=checkpoint.path, step=checkpoint.step, run=run.config)
+
+
+def _snapshot(run: RunFolder, step: int) -> Path:
+    kept = run.snapshots.steps()
+    if step not in kept:
+        have = f"those of steps {', '.join(map(str, kept))}" if kept else "none"
+        raise ValueError(
+            f"{run.path} has no snapshot of step {step}; it has {have}. Name one of these, or leave out --step for the "
+            "latest checkpoint."
+        )
+    return run.snapshots.path(step)
 
 
 def _header(folder: Path) -> dict[str, Any]:
