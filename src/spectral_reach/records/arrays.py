@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def save_arrays(arrays: Mapping[str, np.ndarray], file: Path) -> Path:
     return file
 
 
+# What zipfile, zlib and NumPy say of a damaged file; the last three where a flag or a name is not what it was, or
+# where there is an array alone.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError, KeyError, AttributeError, TypeError),
+)
+
+
 def load_arrays(file: Path) -> dict[str, np.ndarray]:
     """All arrays of ``file``.
 
@@ -42,7 +51,7 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise RecordError(
             f"{file} cannot be read as arrays: {error}. Expected an {SUFFIX} file that this library wrote; restore it "
             "from a copy or make it again."

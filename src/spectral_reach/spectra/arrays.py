@@ -32,16 +32,18 @@ _NUMBERS = (
 
 def to_arrays(spectrum: Spectrum) -> dict[str, np.ndarray]:
     """Everything that a spectrum holds; ``from_arrays`` reads it back, bit for bit."""
-    about: dict[str, Any] = {"format": FORMAT, "method": spectrum.method, "undefined": dict(spectrum.undefined)}
     arrays = {name: np.array(getattr(spectrum, name)) for name in _NUMBERS}
-    arrays |= {"about": np.array(json.dumps(about)), "p": spectrum.p, "gamma2": spectrum.gamma2}
+    arrays |= {"p": spectrum.p, "gamma2": spectrum.gamma2}
     if spectrum.eigenvectors is not None:
         arrays["eigenvectors"] = spectrum.eigenvectors
     if spectrum.krylov is not None:
         arrays |= _of_krylov("krylov", (spectrum.krylov,))
     if spectrum.density is not None:
         arrays |= _of_krylov("density", spectrum.density.krylov)
-    return arrays
+    about: dict[str, Any] = {"format": FORMAT, "method": spectrum.method, "undefined": dict(spectrum.undefined)}
+    # Some arrays are there for some spectra only: without their names, a lost one would not be missed.
+    about["arrays"] = sorted(arrays)
+    return {"about": np.array(json.dumps(about)), **arrays}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Spectrum:
@@ -50,12 +52,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Spectrum:
     Raises:
         ValueError: the arrays are none of a spectrum, or of one of another version.
     """
-    about = json.loads(str(arrays["about"])) if "about" in arrays else {}
+    about = _about(arrays)
     if about.get("format") != FORMAT:
         raise ValueError(
             f"the arrays are no spectrum of this version: got format {about.get('format')!r}, expected {FORMAT!r}; "
             "make it again"
         )
+    if missing := sorted({*_NUMBERS, "p", "gamma2", *about.get("arrays", ())} - arrays.keys()):
+        raise ValueError(f"the arrays of a spectrum are not all there: {', '.join(missing)} missing; make it again")
     numbers = {name: arrays[name].item() for name in _NUMBERS}
     krylov = _krylov("krylov", arrays)
     density = _krylov("density", arrays)
@@ -70,6 +74,15 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Spectrum:
         undefined=about["undefined"],
         **numbers,
     )
+
+
+def _about(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the arrays say of themselves; nothing if they are not ours."""
+    try:
+        about = json.loads(str(arrays["about"]))
+    except (KeyError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _of_krylov(name: str, each: Sequence[Krylov]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def kernel_decompose(
         method: ``"explicit"`` decomposes the matrix, ``"lanczos"`` makes ``steps`` products with it. By default
             explicit for arrays and tensors, Lanczos for sparse matrices and operators.
         eigenvectors: keep them; of ``"explicit"`` only.
-        trace: Tr(K) of an operator, if you know it; otherwise it is estimated by ``probes`` random sign vectors.
+        trace: Tr(K) of an operator, if you know it; otherwise it is estimated by ``probes`` random sign vectors. Of
+            ``"lanczos"`` only: an explicit kernel shows it.
         steps, tolerance, quantiles, density_vectors, seed: as in ``sr.spectrum``.
         probes: random sign vectors for the trace of an operator.
 
@@ -77,11 +79,22 @@ def kernel_decompose(
         probes=integer_from(1, "probes", probes),
     )
     random = np.random.default_rng(seed_from(seed))
+    if trace is not None:
+        _check_trace(trace)
     if method == "explicit":
+        if density_vectors:
+            raise ValueError("density_vectors is for method='lanczos'; an explicit spectrum has every eigenvalue")
         return _explicit(given, u, eigenvectors=eigenvectors)
     if eigenvectors:
         raise ValueError("eigenvectors=True needs every mode; expected method='explicit' with it")
     return _by_lanczos(given, u, options, trace, random)
+
+
+def _check_trace(trace: object) -> None:
+    if isinstance(trace, bool) or not isinstance(trace, Real):
+        raise TypeError(f"trace is {trace!r}; expected a number, or None to have it estimated")
+    if not 0 < float(trace) < math.inf:
+        raise ValueError(f"trace is {trace}; expected the positive sum of the kernel's diagonal")
 
 
 def _explicit(given: KernelInput, u: Floats, *, eigenvectors: bool) -> Spectrum:

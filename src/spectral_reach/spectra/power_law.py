@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spectral_reach.measured.arguments import integer
 from spectral_reach.spectra.krylov import Floats
 
 BINS = 8
@@ -41,8 +42,10 @@ def fit_tail(p: Floats, floor: float, first: int | None = None, last: int | None
     """Least squares in log p against log k over ``BINS`` bins of equal width in log k.
 
     Neighbouring eigenvalues are no independent draws, so a regression over modes would have an error that is far too
-    small. The means of bins scatter about the line by what the spectrum bends, and the interval is Student's from that
-    scatter: a tail that is no power law has a wide one.
+    small. The means of bins scatter about the line by what the spectrum bends; the interval is Student's from that
+    scatter. Neighbouring bins bend together, which Student does not count, so the interval is at least so wide that it
+    has the exponents of either half of the range in it. A slow bend over the whole range, as of a random walk, it still
+    misses: the exponent is that of this range and no other.
 
     Args:
         p: normalised eigenvalues (n,), descending.
@@ -51,11 +54,11 @@ def fit_tail(p: Floats, floor: float, first: int | None = None, last: int | None
             than the tenth mode, to the last above the floor or nine tenths of all, where a finite spectrum bends down.
 
     Raises:
-        ValueError: a range that is none.
+        ValueError, TypeError: a range that is none.
     """
     above = int((p > floor).sum())
-    start = max(10, above // 10) if first is None else first
-    stop = min(above, math.ceil(0.9 * len(p))) if last is None else last
+    start = max(10, above // 10) if first is None else integer("first", first)
+    stop = min(above, math.ceil(0.9 * len(p))) if last is None else integer("last", last)
     if start < 1 or (last is not None and not start < last <= len(p)):
         raise ValueError(f"the tail's range is {start} to {stop}; expected 1 <= first < last <= {len(p)}")
     stop = min(stop, above)
@@ -75,11 +78,14 @@ def fit_tail(p: Floats, floor: float, first: int | None = None, last: int | None
     from scipy.stats import linregress, t
 
     line = linregress(mean_x, mean_y)
-    half = float(t.ppf(0.975, len(filled) - 2)) * line.stderr
+    exponent, few = -float(line.slope), len(filled) // 2
+    of_halves = [-float(linregress(mean_x[half], mean_y[half]).slope) for half in (slice(few), slice(-few, None))]
+    student = float(t.ppf(0.975, len(filled) - 2)) * float(line.stderr)
+    width = max(student, *(abs(each - exponent) for each in of_halves))
     return PowerLaw(
-        exponent=-line.slope,
-        low=-line.slope - half,
-        high=-line.slope + half,
+        exponent=exponent,
+        low=exponent - width,
+        high=exponent + width,
         factor=math.exp(line.intercept),
         first=start,
         last=stop,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from spectral_reach.measured.arguments import integer
 from spectral_reach.spectra.density import Density
 from spectral_reach.spectra.krylov import Floats, Krylov, Rule
 from spectral_reach.spectra.power_law import PowerLaw, fit_tail
@@ -46,7 +48,7 @@ class Spectrum:
         rounding: normalised eigenvalues below are rounding.
         eigenvectors: q_k as columns, (n, n) float64, rows over samples, then classes; None unless asked for.
         krylov: what the process from the loss gradient left; of ``"lanczos"`` only.
-        density: the density of all eigenvalues; where random vectors were asked for.
+        density: the density of all eigenvalues; where random vectors were asked for and the trace is not zero.
         tolerance: on the quantiles, at which the process was to stop.
         converged: whether the quantiles that were asked for are known within the tolerance.
         undefined: why a value is NaN, by its name.
@@ -92,11 +94,7 @@ class Spectrum:
         Raises:
             ValueError: there is none: the loss gradient or its part in the kernel's range is zero.
         """
-        if not self.chi_pos > 0:
-            raise ValueError(
-                "the loss reduction is zero: the loss gradient lies where the kernel is 0, or is 0 itself; expected a "
-                "gradient that a step would follow"
-            )
+        self._check_reduction()
         if self.krylov is None:
             return Rule(nodes=self.p, weights=self.gamma2 * self.p / self.chi_pos)
         rule = self.krylov.along_the_gradient()
@@ -109,7 +107,7 @@ class Spectrum:
         the rule's steps; ``position_bounds`` has what is certain.
 
         Raises:
-            ValueError: q is not between 0 and 1, or there is no loss reduction.
+            ValueError, TypeError: q is not between 0 and 1, or there is no loss reduction.
         """
         _check_fraction(q)
         rule = self.loss_reduction
@@ -127,13 +125,14 @@ class Spectrum:
         Explicit spectra leave nothing open. ``steps`` asks what fewer Lanczos steps would have told.
 
         Raises:
-            ValueError: as ``position_quantile``, or ``steps`` is not between 1 and what was made.
+            ValueError, TypeError: as ``position_quantile``, or ``steps`` is not between 1 and what was made.
         """
         _check_fraction(q)
+        self._check_reduction()
         if self.krylov is None:
             value = self.loss_reduction.quantile(q)
             return Bounds(low=value, high=value)
-        if steps is not None and not 1 <= steps <= self.krylov.steps:
+        if steps is not None and not 1 <= integer("steps", steps) <= self.krylov.steps:
             raise ValueError(f"steps is {steps}; expected 1 to {self.krylov.steps}, those that were made")
         small = self.krylov if steps is None else self.krylov.first(steps)
         bounds = ReductionBounds(small).quantile(q)
@@ -155,7 +154,7 @@ class Spectrum:
     def effective_rank(self) -> float:
         """exp(-sum_k p_k ln p_k)."""
         if self.method == "explicit":
-            kept = self.p[self.p > 0]
+            kept = self.p[~(self.p == 0)]  # a NaN stays: nothing is undefined in silence
             return float(np.exp(-(kept * np.log(kept)).sum()))
         return math.nan if self.density is None else self.density.effective_rank.value
 
@@ -163,7 +162,7 @@ class Spectrum:
         """The power law p_k ~ k^-a of the tail with its interval, for modes ``first`` to ``last``; see ``fit_tail``.
 
         Raises:
-            ValueError: the spectrum is not explicit, or the range is none.
+            ValueError, TypeError: the spectrum is not explicit, or the range is none.
         """
         if self.method != "explicit":
             raise ValueError("the tail's exponent needs every mode; expected a spectrum by method='explicit'")
@@ -186,7 +185,7 @@ class Spectrum:
         """Read what ``save`` wrote.
 
         Raises:
-                RecordError: the file cannot be read, is damaged or holds something else.
+            RecordError: the file cannot be read, is damaged or holds something else.
             ValueError: it is no spectrum, or one of another version.
         """
         from spectral_reach.records.arrays import load_arrays
@@ -204,6 +203,13 @@ class Spectrum:
 
         return plot_spectrum(self)
 
+    def _check_reduction(self) -> None:
+        if not self.chi_pos > 0:
+            raise ValueError(
+                "the loss reduction is zero: the loss gradient lies where the kernel is 0, or is 0 itself; expected a "
+                "gradient that a step would follow"
+            )
+
     @property
     def _trace(self) -> float:
         return self.chi_net * self.n_samples
@@ -214,6 +220,8 @@ class Spectrum:
         return table(self)
 
 
-def _check_fraction(q: float) -> None:
-    if not 0 < q < 1:
+def _check_fraction(q: object) -> None:
+    if isinstance(q, bool) or not isinstance(q, Real):
+        raise TypeError(f"q is {q!r}; expected a fraction between 0 and 1")
+    if not 0 < float(q) < 1:
         raise ValueError(f"q is {q!r}; expected a fraction between 0 and 1")

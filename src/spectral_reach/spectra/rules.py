@@ -33,12 +33,17 @@ class Normalisation:
     eps: float
 
 
+_NO_TRACE = "the trace of the kernel is zero, or was estimated as such"
+
+
 def spectrum_of_rules(
     krylov: Krylov | None, density: Density | None, options: LanczosOptions, about: Normalisation
 ) -> Spectrum:
     """``krylov`` is None where the loss gradient is zero."""
     trace = about.chi_net * about.n_samples
     undefined = {"chi_net_stderr": about.undefined} if about.undefined else {}
+    if density is not None and not trace > 0:
+        density, undefined["density"] = None, _NO_TRACE
     p = gamma2 = np.full(1, math.nan)
     delta_loss, converged = 0.0, False
     if krylov is None:
@@ -52,7 +57,7 @@ def spectrum_of_rules(
             p = rule.nodes / trace
         else:
             p = np.full(len(gamma2), math.nan)
-            undefined["p"] = "the trace of the kernel is zero, or was estimated as such"
+            undefined["p"] = _NO_TRACE
     return Spectrum(
         method="lanczos",
         p=p,
