@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import spectral_reach as sr
-from spectral_reach.spectra import kernel_matrix
+from spectral_reach.spectra import by_products, kernel_matrix, pieces
 
 CASES = [(kind, 100 + place) for place, kind in enumerate(small_models.KINDS)]
 RELATIVE = 1e-10
@@ -54,7 +54,7 @@ def check(found: sr.Spectrum, theta: np.ndarray, u: np.ndarray) -> None:
     assert found.delta_loss == pytest.approx(u @ theta @ u, rel=1e-8)
 
 
-@pytest.mark.parametrize("way", ["blocks", "small blocks", "products"])
+@pytest.mark.parametrize("way", ["at once", "small blocks", "whole graph", "products"])
 @pytest.mark.parametrize(("kind", "number"), CASES, ids=lambda value: str(value))
 def test_a_spectrum_is_that_of_the_dense_jacobian(
     kind: str, number: int, way: str, monkeypatch: pytest.MonkeyPatch
@@ -64,21 +64,21 @@ def test_a_spectrum_is_that_of_the_dense_jacobian(
     batch, seed = subject.draw_batch(3), choice.randrange(2**32)
     explicit = subject.explicit(batch, seed=seed)
     outputs = chosen(choice, explicit.J.shape[:2])
-    taken = []
-    for name in ("_by_blocks", "_by_products"):
+    taken: list[str] = []
+    for name in ("by_blocks", "by_products"):
         monkeypatch.setattr(kernel_matrix, name, noted(taken, name, getattr(kernel_matrix, name)))
-    if way != "blocks":
-        # No block holds all parameters, so that products are tried first; where they are refused, blocks it is.
-        monkeypatch.setattr(kernel_matrix, "_fits_at_once", lambda *_: False)
-    if way == "small blocks":
-        monkeypatch.setattr(kernel_matrix, "_jacobian", lambda *_: None)
+    monkeypatch.setattr(kernel_matrix, "_blocks_are_cheaper", lambda *_, **__: way != "products")
+    if way == "products":
+        monkeypatch.setattr(kernel_matrix, "_blocks", lambda *_: 2)
+    if way == "whole graph":
+        monkeypatch.setattr(kernel_matrix, "units_stand_alone", lambda *_: False)
     size = explicit.J[:, :, 0].size
     budget = 4 * 8 * size**2 + (4000 if way == "small blocks" else 2**26)
     found = sr.spectrum(
         subject.model, batch, loss=subject.loss.given, method="explicit", seed=seed, memory_budget=budget, **outputs
     )
     check(found, *kernel_and_gradient(explicit, outputs))
-    assert taken == ["_by_products" if way == "products" else "_by_blocks"]
+    assert taken == ["by_products" if way == "products" else "by_blocks"]
     if not outputs:
         whole = sr.decompose(subject.model, batch, loss=subject.loss.given, estimator="exact", seed=seed)
         for name in ("chi_pos", "chi_net", "chi_loss", "delta_loss", "loss"):
@@ -92,6 +92,53 @@ def noted(taken: list[str], name: str, function: Any) -> Any:
         return function(*args, **kwargs)
 
     return call
+
+
+def take_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they can be taken."""
+    monkeypatch.setattr(kernel_matrix, "_blocks", lambda *_: 2)
+    monkeypatch.setattr(kernel_matrix, "_blocks_are_cheaper", lambda *_, **__: False)
+
+
+class Gated(nn.Module):
+    """Units see each other through a gate that is shut at this point: equal outputs, another derivative."""
+
+    def __init__(self, gate: float) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+        self.gate = nn.Parameter(torch.tensor(gate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.body(x))
+        return h + self.gate * h.mean(0)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.3])
+def test_units_that_see_each_other_are_not_taken_apart(gate: float) -> None:
+    torch.manual_seed(0)
+    model = Gated(gate).double()
+    x, y = torch.randn(5, 4).double(), torch.randint(3, (5,))
+    found = sr.spectrum(model, (x, y), method="explicit")
+    f = model(x).flatten()
+    rows = [torch.autograd.grad(each, list(model.parameters()), retain_graph=True) for each in f]
+    J = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).numpy()
+    values = np.linalg.eigvalsh(J @ J.T)[::-1]
+    np.testing.assert_allclose(found.p, values / values.sum(), atol=1e-12)
+
+
+def test_the_cheaper_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many units of one sample: blocks, unit by unit. One unit of many samples and classes: products."""
+    taken: list[str] = []
+    for name in ("by_blocks", "by_products"):
+        monkeypatch.setattr(kernel_matrix, name, noted(taken, name, getattr(kernel_matrix, name)))
+    monkeypatch.setattr(pieces, "whole", None)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(50, 100), nn.Tanh(), nn.Linear(100, 10))
+    many = (torch.randn(64, 50), torch.randint(10, (64,)))
+    sr.spectrum(model, many, method="explicit", memory_budget=4 * 8 * 640**2 + 2**22)
+    one = (torch.randn(1, 64, 50), torch.randint(10, (1, 64)))
+    sr.spectrum(model, one, method="explicit", memory_budget=4 * 8 * 640**2 + 2**20)
+    assert taken == ["by_blocks", "by_products"]
 
 
 class Tied(nn.Module):
@@ -121,8 +168,8 @@ def test_a_readout_is_taken_out_rightly(tied: bool, bias: bool, frozen: str, mon
         pytest.skip("nothing is left to measure")
     batch = (torch.randint(7, (2, 5)), torch.randint(7, (2, 5)))
     plain = sr.spectrum(model, batch, method="explicit", classes=[4, 1, 6], eigenvectors=True)
-    monkeypatch.setattr(kernel_matrix, "_fits_at_once", lambda *_: False)
-    monkeypatch.setattr(kernel_matrix, "PlainJacobian", None)  # so that the readout's way is the one that is taken
+    take_products(monkeypatch)
+    monkeypatch.setattr(by_products, "PlainJacobian", None)  # so that the readout's way is the one that is taken
     found = sr.spectrum(model, batch, method="explicit", classes=[4, 1, 6], eigenvectors=True)
     for a, b in ((plain, found),):
         one, other = (each.eigenvectors * each.p @ each.eigenvectors.T * each.chi_net for each in (a, b))
@@ -197,7 +244,7 @@ def test_what_cannot_be_differentiated_twice_goes_by_blocks_or_is_refused(
     plain = nn.Sequential(odd.a, nn.Tanh(), odd.b)
     batch = (torch.randn(5, 4).double(), torch.randint(3, (5,)))
     expected = sr.spectrum(plain, batch, method="explicit")
-    monkeypatch.setattr(kernel_matrix, "_fits_at_once", lambda *_: False)
+    take_products(monkeypatch)
     np.testing.assert_allclose(sr.spectrum(odd, batch, method="explicit").p, expected.p, atol=1e-12)
     with pytest.raises(ValueError, match=r"(cannot be differentiated twice|not the adjoint).*method='explicit'"):
         sr.spectrum(odd, batch, method="lanczos")

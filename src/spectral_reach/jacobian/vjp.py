@@ -88,7 +88,7 @@ def batched_gradients(
 
 def squared_norms(gradients: Gradient) -> Tensor:
     """||J^T v||^2 for each direction of a batched gradient, (V,) float64 on the CPU."""
-    norms = [row_squares(part.flatten(1)).cpu() for part in gradients]
+    norms = [row_squares(part.reshape(len(part), -1)).cpu() for part in gradients]
     return torch.stack(norms).sum(0)
 
 
