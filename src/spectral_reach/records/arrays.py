@@ -49,7 +49,8 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         RecordError: the file is missing, cut, or holds what is no array.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # Opened here: NumPy leaves a file open that turns out to be no archive.
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except _UNREADABLE as error:
         raise RecordError(
