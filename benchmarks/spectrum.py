@@ -92,7 +92,7 @@ TOY = {
         vocabulary=64, context=8, width=16, depth=1, heads=2, mlp_width=32, sequences=2, samples=16, classes=2
     ),
 }
-BUDGET = {"explicit": 4 * 2**30, "large": 8 * 2**30, "compared": 4 * 2**30}
+BUDGET = {"explicit": 4 * 2**30, "large": 8 * 2**30, "compared": 2**30}
 LANCZOS_STEPS = 64
 
 

@@ -39,13 +39,26 @@ def by_blocks(
             for cotangents in directions(piece.outputs, piece.linearisation, budget // 2):
                 of_outputs = cotangents.flatten(1).argmax(1)
                 where = piece.samples[of_outputs // k] * k + of_outputs % k
-                rows[where] = _stretches(pull_many(piece.outputs, [p for p, _, _ in block], cotangents), block).to(rows)
+                gradients = pull_many(piece.outputs, [parameter for parameter, _, _ in block], cotangents)
+                rows.index_copy_(0, where, _stretches(gradients, block).to(rows))
                 done += len(cotangents)
                 report(done, len(blocks) * n * k)
-        for start in range(0, width, _COLUMNS):
-            part = rows[:, start : start + _COLUMNS]
-            kernel += (part @ part.mT).to("cpu", torch.float64)
-    return kernel
+        _add_products(kernel, rows)
+    return kernel.tril_().add_(kernel.tril(-1).mT)
+
+
+def _add_products(kernel: Tensor, rows: Tensor) -> None:
+    """The products of all rows with each other onto the kernel, its lower triangle at least."""
+    height = -(-len(rows) // _STRIPES)
+    for start in range(0, rows.shape[1], _COLUMNS):
+        part = rows[:, start : start + _COLUMNS]
+        for top in range(0, len(rows), height):
+            stop = top + height
+            kernel[top:stop, :stop] += (part[top:stop] @ part[:stop].mT).to("cpu", torch.float64)
+
+
+_STRIPES = 8
+"""Of the kernel: what lies above its diagonal is left out by stripes."""
 
 
 def entries_per_block(linearisation: Linearisation, space: OutputSpace, budget: int) -> int:

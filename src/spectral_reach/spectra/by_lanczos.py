@@ -76,7 +76,7 @@ def _check_fits(products: FlatJacobian, options: LanczosOptions, memory_budget: 
     needed = min(options.steps, min(products.shape)) * vector
     if needed > memory_budget:
         raise ValueError(
-            f"{options.steps} Lanczos steps keep {needed / 2**30:.1f} GiB of vectors, and memory_budget allows "
-            f"{memory_budget / 2**30:.1f} GiB; expected at most {memory_budget // vector} steps, or a "
+            f"{options.steps} Lanczos steps keep {needed / 2**30:.3g} GiB of vectors, and memory_budget allows "
+            f"{memory_budget / 2**30:.3g} GiB; expected at most {memory_budget // vector} steps, or a "
             "larger budget"
         )

@@ -66,8 +66,8 @@ def _check_fits(modes: int, memory_budget: int) -> int:
     # The eigendecomposition works on a copy, and in a space of two more.
     if 4 * kernel > memory_budget:
         raise ValueError(
-            f"the kernel of {modes:,} outputs needs {4 * kernel / 2**30:.1f} GiB with its eigendecomposition, and "
-            f"memory_budget allows {memory_budget / 2**30:.1f} GiB; expected fewer outputs (samples=, classes=), a "
+            f"the kernel of {modes:,} outputs needs {4 * kernel / 2**30:.3g} GiB with its eigendecomposition, and "
+            f"memory_budget allows {memory_budget / 2**30:.3g} GiB; expected fewer outputs (samples=, classes=), a "
             "larger budget, or method='lanczos', which forms no kernel"
         )
     return kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 from spectral_reach.spectra.result import Method
@@ -45,11 +46,12 @@ def tolerance_from(value: object) -> float:
     Raises:
         TypeError, ValueError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"tolerance is {value!r}; expected a number")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"tolerance is {value:g}; expected 0 or a positive number")
-    return float(value)
+    width = float(value)
+    if not 0 <= width < math.inf:
+        raise ValueError(f"tolerance is {width:g}; expected 0 or a positive number")
+    return width
 
 
 def fractions(values: object) -> tuple[float, ...]:
@@ -58,7 +60,11 @@ def fractions(values: object) -> tuple[float, ...]:
     Raises:
         TypeError, ValueError: they are none.
     """
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+    if (
+        not isinstance(values, Sequence)
+        or not values
+        or any(isinstance(each, bool) or not isinstance(each, Real) for each in values)
+    ):
         raise TypeError(f"quantiles is {values!r}; expected one fraction or more, for example (0.1, 0.5, 0.9)")
     found = tuple(float(each) for each in values)
     if not all(0 < each < 1 for each in found):
