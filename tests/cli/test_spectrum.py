@@ -178,7 +178,10 @@ def test_a_step_that_is_not_kept(run_folder: Path, hugging_face_folder: Path) ->
         (["--data", "digits", "--method", "explicit", "--density-vectors", 1], "density_vectors is for"),
         (["--data", "digits", "--memory-budget", 0], "--memory-budget is 0; expected GiB above 0, for example 4."),
         (["--data", "digits", "--memory-budget", "inf"], "--memory-budget is inf; expected GiB above 0"),
-        (["--data", "digits", "--memory-budget", "1e-6"], "64 Lanczos steps keep 0.0 GiB of vectors"),
+        (
+            ["--data", "digits", "--memory-budget", "1e-6"],
+            "Lanczos steps keep 0.000942 GiB of vectors, and memory_budget allows 9.99e-07 GiB",
+        ),
         (["--data", "digits", "--method", "explicit", "--memory-budget", "0.01"], "kernel of 9,216 outputs needs"),
         (["--data", "digits", "--out", "numbers.csv"], "expected a file name that ends in .npz or .json"),
         (["--data", "digits", "--figure", "all.gif"], "expected a file name that ends in one of .png, .pdf, .svg"),

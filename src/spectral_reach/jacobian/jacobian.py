@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -31,7 +32,8 @@ class PlainJacobian:
     """By backward passes from the outputs themselves.
 
     Raises:
-        ValueError: an operation of the model cannot be differentiated twice, or says that it can and cannot.
+        ValueError: an operation of the model cannot be differentiated twice, or says that it can and cannot, or a
+            derivative is not finite.
     """
 
     def __init__(self, linearisation: Linearisation, space: OutputSpace, random: torch.Generator) -> None:
@@ -81,6 +83,12 @@ class PlainJacobian:
         # In the direction of J^T v the product is ||J^T v||^2, which no cancellation makes small.
         expected = inner_product(pulled, pulled)
         got = float((v.double() * self.push(pulled).double()).sum())
+        if not (math.isfinite(expected) and math.isfinite(got)):
+            raise ValueError(
+                "the Jacobian of the outputs is not finite although outputs and loss are; expected finite derivatives: "
+                "look for a division by zero, the root of a zero or an overflow in the backward pass, or measure in "
+                "float32 or float64"
+            )
         if not abs(got - expected) <= tolerance * abs(expected):
             raise ValueError(
                 f"J is not the adjoint of J^T in this model: <v, J J^T v> is {got:g}, ||J^T v||^2 {expected:g}; "

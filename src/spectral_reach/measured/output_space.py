@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spectral_reach.measured.arguments import integer
 
-Choice: TypeAlias = int | Sequence[int] | Tensor | None
+Choice: TypeAlias = int | Sequence[int] | Tensor | NDArray[np.int64] | None
 """None: all. A number: so many, drawn at random. Several: these."""
 
 
@@ -64,6 +66,8 @@ class OutputSpace:
 def _chosen(name: str, choice: Choice, available: int, random: torch.Generator) -> Tensor:
     if choice is None:
         return torch.arange(available, device=random.device)
+    if isinstance(choice, np.ndarray):
+        choice = choice.tolist()
     if isinstance(choice, Sequence | Tensor):
         return _listed(name, choice, available).to(random.device)
     count = integer(name, choice)

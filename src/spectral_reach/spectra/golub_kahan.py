@@ -112,11 +112,13 @@ class Basis:
         A second time is enough (Giraud et al. 2005), and needed only where the first has taken most of the vector.
         """
         rows = self._rows[: self._filled]
-        for _ in range(2):
-            before = norm(vector)
-            vector.addmv_(rows.mT, rows @ vector, alpha=-1)
-            if norm(vector) > before / math.sqrt(2):
-                return
+        # Within the caller's autocast the products would lose the digits that orthogonality needs.
+        with torch.autocast(vector.device.type, enabled=False):
+            for _ in range(2):
+                before = norm(vector)
+                vector.addmv_(rows.mT, rows @ vector, alpha=-1)
+                if norm(vector) > before / math.sqrt(2):
+                    return
 
 
 def norm(vector: Tensor) -> float:
