@@ -42,6 +42,10 @@ bench: $(INSTALLED) ## Compare the estimators' cost side by side on this machine
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/estimators.py
 
+.PHONY: bench-spectrum
+bench-spectrum: $(INSTALLED) ## Time spectra and take their peak memory on this machine (about ten minutes)
+	$(BIN)/python benchmarks/spectrum.py
+
 .PHONY: docs
 docs: $(INSTALLED) ## Build the reference of the public names into build/docs
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"

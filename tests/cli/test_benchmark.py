@@ -161,3 +161,17 @@ def test_coverage_of_error_bars(tmp_path: Path) -> None:
         assert abs(row["mean_error"]) < 4, row
         # Of 40 intervals that hold with 93% fewer than 30 do so once in ten thousand times.
         assert row["coverage_interval"] >= 0.75, row
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_spectra_runs_and_its_two_ways_agree(tmp_path: Path) -> None:
+    out = tmp_path / "spectrum.json"
+    finished = run("spectrum.py", "--toy", "--large", "--threads", "1", "--rounds", "2", "--out", str(out))
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(out.read_text())
+    assert found["compared"]["p"] == pytest.approx(found["contracted"]["p"], rel=1e-4)
+    assert found["compared"]["modes"] == found["contracted"]["modes"] == 32
+    assert (found["explicit"]["modes"], found["large"]["modes"]) == (32, 64)
+    assert found["products"]["ratio"] > 0
+    assert finished.stdout.count("|\n") >= 8
+    assert "training steps" in finished.stdout

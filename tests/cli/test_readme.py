@@ -31,7 +31,7 @@ def test_the_first_block_is_ten_lines_that_measure_a_model(tmp_path: Path) -> No
 
 
 def test_all_blocks_run_one_after_the_other(tmp_path: Path) -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     _run("\n".join(BLOCKS), tmp_path)
     rows = pq.read_table(tmp_path / "my-run" / "measurements.parquet").to_pylist()
     assert [rows[0]["step"], rows[-1]["step"]] == [0, 199]
@@ -46,7 +46,7 @@ def test_the_examples_of_the_public_names_run() -> None:
             if example.examples:
                 tried.add(name)
                 assert runner.run(example).failed == 0, name
-    assert tried >= {"decompose", "Tracker", "log_windows"}
+    assert tried >= {"decompose", "Tracker", "log_windows", "spectrum", "kernel_decompose", "ntk_operator"}
 
 
 def test_the_figure_and_every_linked_file_are_there() -> None:
@@ -55,7 +55,7 @@ def test_the_figure_and_every_linked_file_are_there() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("command", ["demo", "study list", "study run", "figure", "measure"])
+@pytest.mark.parametrize("command", ["demo", "study list", "study run", "figure", "measure", "spectrum"])
 def test_every_option_that_the_readme_gives_exists(command: str) -> None:
     used = set(re.findall(rf"spectral-reach {command}\b[^\n#]*", README))
     assert used

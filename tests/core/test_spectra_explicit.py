@@ -124,6 +124,7 @@ def test_units_that_see_each_other_are_not_taken_apart(gate: float) -> None:
     J = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).numpy()
     values = np.linalg.eigvalsh(J @ J.T)[::-1]
     np.testing.assert_allclose(found.p, values / values.sum(), atol=1e-12)
+    assert sr.decompose(model, (x, y), estimator="exact").chi_pos == pytest.approx(found.chi_pos, rel=1e-10)
 
 
 def test_the_cheaper_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -15,8 +16,10 @@ def ignore(done: int, total: int) -> None:
 
 
 @contextmanager
-def shown(progress: bool | OnProgress, description: str) -> Iterator[OnProgress]:
-    """The function to report to: the caller's own, or one that moves a bar on the terminal's error stream.
+def shown(progress: bool | OnProgress | None, description: str) -> Iterator[OnProgress]:
+    """The function to report to: the caller's own, or one that moves a bar on the standard error stream.
+
+    None: a bar where that is a terminal.
 
     Raises:
         TypeError: it is neither a switch nor a function.
@@ -24,9 +27,9 @@ def shown(progress: bool | OnProgress, description: str) -> Iterator[OnProgress]
     if callable(progress):
         yield progress
         return
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress is {progress!r}; expected True, False or a function (done, total) -> None")
-    if not progress:
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress is {progress!r}; expected True, False, None or a function (done, total) -> None")
+    if not (sys.stderr.isatty() if progress is None else progress):
         yield ignore
         return
     from rich import progress as bars

@@ -36,7 +36,7 @@ def spectrum(
     probes: int = 4,
     seed: int = 0,
     memory_budget: int = 2**32,
-    progress: bool | OnProgress = False,
+    progress: bool | OnProgress | None = None,
 ) -> Spectrum:
     """See the distribution behind chi_pos = sum_k gamma_k^2 p_k: which modes there are, and which of them are learnt.
 
@@ -63,7 +63,7 @@ def spectrum(
         seed: of the choice of outputs, the probes, the random vectors and the dropout masks.
         memory_budget: bytes for the kernel with its eigendecomposition, batched products and kept vectors, beside the
             model and the graph of its forward pass.
-        progress: True for a bar, or a function that is told (done, total).
+        progress: True or False for a bar or none, None for one on a terminal, or a function that is told (done, total).
 
     Returns:
         p, gamma2, chi_pos and what follows from them; see ``Spectrum``.
