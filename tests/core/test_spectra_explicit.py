@@ -249,3 +249,21 @@ def test_what_cannot_be_differentiated_twice_goes_by_blocks_or_is_refused(
     np.testing.assert_allclose(sr.spectrum(odd, batch, method="explicit").p, expected.p, atol=1e-12)
     with pytest.raises(ValueError, match=r"(cannot be differentiated twice|not the adjoint).*method='explicit'"):
         sr.spectrum(odd, batch, method="lanczos")
+
+
+class Casts(nn.Module):
+    """Works in lower precision on the way, as the norms of many models do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().to(x.dtype)
+
+
+def test_rounding_is_that_of_the_coarsest_precision_on_the_way() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)]
+    batch = (torch.randn(5, 4).double(), torch.randint(3, (5,)))
+    fine = sr.spectrum(nn.Sequential(*layers).double(), batch, method="explicit")
+    coarse = sr.spectrum(nn.Sequential(layers[0], Casts(), *layers[1:]).double(), batch, method="explicit")
+    assert fine.rounding < 1e-14
+    assert 1e-8 < coarse.rounding < 1e-5
+    assert sr.spectrum(nn.Sequential(layers[0], Casts(), *layers[1:]), batch).rounding > 1e-9

@@ -129,8 +129,21 @@ def directions_per_chunk(linearisation: Linearisation, memory_budget: int) -> in
     return max(1, int(memory_budget // direction))
 
 
+def coarsest_precision(root: Tensor) -> torch.dtype:
+    """Of all gradients in the graph below ``root``: models cast on the way, in their norms or under autocast."""
+    dtypes = {root.dtype, *(metadata.dtype for metadata in _incoming(root) if metadata.dtype.is_floating_point)}
+    coarsest: torch.dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return coarsest
+
+
 def _incoming_bytes(root: Tensor) -> Iterator[int]:
     """Size of the gradient that flows into each node of the graph below ``root``."""
+    for metadata in _incoming(root):
+        yield int(torch.Size(metadata.shape).numel()) * metadata.dtype.itemsize
+
+
+def _incoming(root: Tensor) -> Iterator[Any]:
+    """What each node of the graph below ``root`` declares of the gradients that flow into it."""
     seen = set()
     todo = [root.grad_fn]
     while todo:
@@ -138,6 +151,5 @@ def _incoming_bytes(root: Tensor) -> Iterator[int]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        for metadata in node._input_metadata:
-            yield int(torch.Size(metadata.shape).numel()) * metadata.dtype.itemsize
+        yield from node._input_metadata
         todo.extend(next_node for next_node, _ in node.next_functions)

@@ -49,7 +49,7 @@ def by_lanczos(ready: Prepared, options: LanczosOptions, memory_budget: int, rep
         n_outputs=n_outputs,
         n_parameters=ready.parameters,
         share=ready.share,
-        eps=torch.finfo(products.dtype).eps,
+        eps=ready.eps,
     )
     return spectrum_of_rules(krylov, density, options, about)
 

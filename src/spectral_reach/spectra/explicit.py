@@ -26,7 +26,7 @@ def explicit(ready: Prepared, *, eigenvectors: bool, memory_budget: int, report:
     return spectrum_of_matrix(
         kernel,
         ready.residual.flatten().to("cpu", torch.float64),
-        precision=ready.linearisation.f.dtype,
+        eps=ready.eps,
         eigenvectors=eigenvectors,
         loss=ready.linearisation.loss,
         n_samples=ready.space.shape[0],
@@ -40,7 +40,7 @@ def spectrum_of_matrix(
     kernel: Tensor,
     residual: Tensor,
     *,
-    precision: torch.dtype,
+    eps: float,
     eigenvectors: bool,
     loss: float,
     n_samples: int,
@@ -50,7 +50,7 @@ def spectrum_of_matrix(
 ) -> Spectrum:
     """From a symmetric float64 kernel (n k, n k), which is overwritten, and r = N u, (n k,) float64.
 
-    ``precision`` is that of the products which the kernel was made from.
+    ``eps`` is one unit in the last place of 1 in the products that the kernel was made from.
     """
     if not bool(kernel.isfinite().all()):
         raise ValueError(
@@ -80,9 +80,7 @@ def spectrum_of_matrix(
         n_outputs=n_outputs,
         n_parameters=n_parameters,
         share_of_loss_gradient=share,
-        rounding=max(found.negative, _ROUNDING * torch.finfo(precision).eps * float(found.values[0])) / total
-        if trace
-        else math.nan,
+        rounding=max(found.negative, _ROUNDING * eps * float(found.values[0])) / total if trace else math.nan,
         eigenvectors=found.vectors,
         undefined=undefined,
     )

@@ -101,7 +101,7 @@ def _explicit(given: KernelInput, u: Floats, *, eigenvectors: bool) -> Spectrum:
     found = spectrum_of_matrix(
         torch.from_numpy(np.array(given.as_matrix())),
         torch.from_numpy(u * given.size),
-        precision=given.precision,
+        eps=given.eps,
         eigenvectors=eigenvectors,
         loss=math.nan,
         n_samples=given.size,

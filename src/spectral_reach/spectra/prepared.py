@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spectral_reach.estimators.subset import generator
 from spectral_reach.jacobian.forms import row_squares
+from spectral_reach.jacobian.vjp import coarsest_precision
 from spectral_reach.measured.arguments import checked_model, seed_from
 from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.linearisation import Linearisation, linearise
@@ -42,6 +43,11 @@ class Prepared:
     share: float
     random: torch.Generator
     seed: int
+
+    @property
+    def eps(self) -> float:
+        """One unit in the last place of 1, in the coarsest precision that the model works in."""
+        return torch.finfo(coarsest_precision(self.linearisation.f)).eps
 
     @property
     def parameters(self) -> int:
