@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -228,7 +229,13 @@ def test_the_cost_is_told_before_the_work_and_nothing_else_in_a_log(hugging_face
     )
     result = spectrum(*common, *as_options(EXPLICIT))
     (line,) = result.stderr.splitlines()
-    assert line.startswith("The kernel of 60 outputs (12 samples x 5 classes), 2.7e-05 GiB: at most about ")
+    assert line.startswith("The kernel of 60 outputs (12 samples x 5 classes), 2.7e-05 GiB: about ")
+
+
+def explicit_cost(step: float, samples: int, classes: int, budget: int) -> str:
+    """Of 8 sequences of 64 tokens and a million parameters."""
+    batch = torch.zeros(8, 64), torch.zeros(8, 64)
+    return spectrum_cost.explicit_cost(step, batch, samples, classes, parameters=10**6, budget=budget)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +243,10 @@ def test_the_cost_is_told_before_the_work_and_nothing_else_in_a_log(hugging_face
     [
         (lambda: spectrum_cost.lanczos_cost(0.5, 100, steps=10, density_vectors=0, probes=2), "about 12 s."),
         (lambda: spectrum_cost.lanczos_cost(5, 100, steps=10, density_vectors=3, probes=4), "about 8 min."),
-        (lambda: spectrum_cost.explicit_cost(5, 500, 10), "about 15.3 h."),
-        (lambda: spectrum_cost.explicit_cost(1e-6, 5, 2), "about 1 s."),
+        (lambda: explicit_cost(0.6, 500, 10, 2**40), "about 61 min."),
+        (lambda: explicit_cost(0.6, 500, 10, 2**31), "about 1.7 h."),
+        (lambda: explicit_cost(0.6, 500, 10, 8 * 5000**2 + 2), "about 1.9 h."),
+        (lambda: explicit_cost(1e-6, 5, 2, 2**30), "about 1 s."),
     ],
 )
 def test_a_cost_in_words(cost: Callable[[], str], says: str) -> None:

@@ -76,6 +76,7 @@ def spectrum(
         raise ValueError(f"--out is {out}; expected a file name that ends in {' or '.join(_SUFFIXES)}.")
     if not 0 < memory_budget < math.inf:
         raise ValueError(f"--memory-budget is {memory_budget:g}; expected GiB above 0, for example 4.")
+    budget = max(1, int(memory_budget * 2**30))
     with stderr().status(f"Reading {model}"):
         from spectral_reach.cli.spectrum_cost import explicit_cost, lanczos_cost, seconds_of_a_step
         from spectral_reach.cli.subject import load_subject
@@ -98,7 +99,8 @@ def spectrum(
         if method == "lanczos":
             cost = lanczos_cost(one, n * k, steps=steps, density_vectors=density_vectors, probes=probes)
         else:
-            cost = explicit_cost(one, n, k)
+            parameters = subject.network.num_parameters(only_trainable=True)
+            cost = explicit_cost(one, subject.batch, n, k, parameters=parameters, budget=budget)
     console = stdout()
     console.print(subject.heading, markup=False)
     stderr().print(cost, markup=False)
@@ -114,7 +116,7 @@ def spectrum(
         density_vectors=density_vectors,
         probes=probes,
         seed=seed,
-        memory_budget=max(1, int(memory_budget * 2**30)),
+        memory_budget=budget,
         progress=stderr().is_terminal,
     )
     console.print(str(found), markup=False, soft_wrap=True)

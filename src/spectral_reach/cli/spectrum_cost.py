@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -35,15 +36,24 @@ def lanczos_cost(step: float, outputs: int, *, steps: int, density_vectors: int,
     )
 
 
-def explicit_cost(step: float, samples: int, classes: int) -> str:
-    """Of the kernel of so many outputs and its eigendecomposition."""
-    modes = samples * classes
-    seconds = step * _STEPS_A_PRODUCT * modes + modes**3 / _EIGEN
+def explicit_cost(step: float, batch: Batch, samples: int, classes: int, *, parameters: int, budget: int) -> str:
+    """Of the kernel of so many outputs and its eigendecomposition, by ``spectra.kernel_matrix`` on units apart.
+
+    In operations per parameter a step is 6 for every token. A direction is 2 a pass, over the tokens of its sequence;
+    the rows of J are multiplied with each other, about three times as fast. Where they do not fit into half of the
+    budget, blocks of them take a pass each, or products take over.
+    """
+    units, tokens, modes = len(batch[0]), batch[0].numel(), samples * classes
+    passes = 1 + math.ceil(modes * parameters * _FLOAT32 / max(1, (budget - 8 * modes**2) // 2))
+    by_blocks = modes * passes / (3 * units) + modes**2 / (9 * tokens)
+    seconds = step * min(by_blocks, _STEPS_A_PRODUCT * modes) + modes**3 / _EIGEN
     return (
         f"The kernel of {modes:,} outputs ({samples:,} samples x {classes:,} classes), {8 * modes**2 / 2**30:.2g} GiB: "
-        f"at most about {_words(seconds)}."
+        f"about {_words(seconds)}."
     )
 
+
+_FLOAT32 = 4  # bytes
 
 _EIGEN = 1e9
 """Cubed modes a second of a symmetric eigendecomposition in float64 on one core."""
