@@ -34,7 +34,9 @@ def by_blocks(
     done = 0
     for block in blocks:
         width = sum(stop - start for _, start, stop in block)
-        rows = torch.empty(space.size, width, dtype=f.dtype, device=f.device)
+        # A model in half precision has its rows multiplied in float32.
+        dtype = torch.promote_types(f.dtype, torch.float32)
+        rows = torch.empty(space.size, width, dtype=dtype, device=f.device)
         for piece in pieces(linearisation, space):
             for cotangents in directions(piece.outputs, piece.linearisation, budget // 2):
                 of_outputs = cotangents.flatten(1).argmax(1)
@@ -63,7 +65,7 @@ _STRIPES = 8
 
 def entries_per_block(linearisation: Linearisation, space: OutputSpace, budget: int) -> int:
     """Of all parameters together, how many have their rows of J in half of the budget."""
-    return max(1, budget // 2 // (space.size * linearisation.f.element_size()))
+    return max(1, budget // 2 // (space.size * max(4, linearisation.f.element_size())))
 
 
 def _stretches(gradients: Sequence[Tensor], block: Sequence[Stretch]) -> Tensor:

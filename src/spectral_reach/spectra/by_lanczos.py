@@ -8,13 +8,13 @@ from spectral_reach.estimators.subset import generator
 from spectral_reach.jacobian.jacobian import PlainJacobian, signs
 from spectral_reach.spectra.density import Density
 from spectral_reach.spectra.flat import FlatJacobian
+from spectral_reach.spectra.gauss_rules import Normalisation, spectrum_of_rules
 from spectral_reach.spectra.golub_kahan import golub_kahan
 from spectral_reach.spectra.krylov import Bidiagonal, Krylov
 from spectral_reach.spectra.options import LanczosOptions
 from spectral_reach.spectra.prepared import Prepared
 from spectral_reach.spectra.progress import OnProgress
 from spectral_reach.spectra.result import Spectrum
-from spectral_reach.spectra.rules import Normalisation, spectrum_of_rules
 from spectral_reach.spectra.stopping import stop_when_certain
 from spectral_reach.spectra.trace import trace_of
 

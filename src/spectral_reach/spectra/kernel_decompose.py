@@ -13,12 +13,12 @@ import torch
 from spectral_reach.measured.arguments import integer_from, seed_from
 from spectral_reach.spectra.density import Density
 from spectral_reach.spectra.explicit import spectrum_of_matrix
+from spectral_reach.spectra.gauss_rules import Normalisation, spectrum_of_rules
 from spectral_reach.spectra.kernel_input import KernelInput, read_gradient, read_kernel
 from spectral_reach.spectra.krylov import Floats, Krylov, Tridiagonal
 from spectral_reach.spectra.lanczos import lanczos
 from spectral_reach.spectra.options import LanczosOptions, check_method, fractions, tolerance_from
 from spectral_reach.spectra.result import Method, Spectrum
-from spectral_reach.spectra.rules import Normalisation, spectrum_of_rules
 from spectral_reach.spectra.stopping import stop_when_certain
 
 _INDEFINITE = 1e3

@@ -47,8 +47,8 @@ def lanczos(
         scale = max(abs(each) for each in [*diagonal, *off_diagonal])
         exhausted = beta <= _TINY * rounding * scale or len(kept) == len(u)
         found = Tridiagonal(diagonal=np.array(diagonal), off_diagonal=np.array(off_diagonal), exhausted=exhausted)
-        _check_not_negative(found, rounding)
         if exhausted or len(diagonal) == steps or enough(found):
+            _check_not_negative(found, rounding)
             return found
         off_diagonal.append(beta)
         u = r.div_(beta)

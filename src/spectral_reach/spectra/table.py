@@ -21,7 +21,7 @@ def table(spectrum: Spectrum) -> str:
         lines.append(f"  these outputs hold {spectrum.share_of_loss_gradient:.1%} of the squared loss gradient")
     if spectrum.chi_pos > 0:
         lines += [_quantile(spectrum, q) for q in QUANTILES]
-        if not spectrum.converged:
+        if not spectrum.converged and spectrum.tolerance > 0:
             lines.append(f"  not within the tolerance of {spectrum.tolerance:g} yet: more steps narrow the bounds")
     if spectrum.method == "explicit":
         lines.append(_line("participation ratio", spectrum.participation_ratio))
