@@ -192,6 +192,6 @@ def _key(figure: Figure, entries: Sequence[tuple[str, Colour]], title: str, x: f
 _READING = (
     "Upper left: the largest model at every snapshot. Upper right: medians of every size with what is certain of them "
     "(bars); of the largest model also the 10% to 90% band and chi_pos (dotted). Below, the largest model at the end: "
-    "how many of all eigenvalues lie above p, with one standard error over random vectors, and what the Lanczos steps "
-    "prove of the median."
+    "how many of all eigenvalues lie above p, with one standard error over random vectors (stairs are as fine as the "
+    "Lanczos steps resolve), and what the steps prove of the median."
 )
