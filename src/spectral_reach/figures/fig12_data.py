@@ -52,19 +52,18 @@ def points_of(result: SpectraResult) -> tuple[Point, ...]:
 
 def _curve(result: SpectraResult, parameters: int, step: int, quantity: str) -> Iterator[Point]:
     spectra = [each.spectrum for each in result.at(parameters, step)]
-    modes = np.arange(1, len(spectra[0].p) + 1)
-    if quantity == "p":
-        where, curves = modes.astype(np.float64), [each.p for each in spectra]
-    else:
-        values = [each.gamma2 if quantity == "gamma2" else each.gamma2 * each.p for each in spectra]
-        binned_values = [binned(modes, each) for each in values]
-        where, curves = binned_values[0][0], [means for _, means in binned_values]
     # What is rounding in one of the sequences has no place in their mean.
     last = min(int((each.p > each.rounding).sum()) for each in spectra)
+    modes = np.arange(1, last + 1)
+    if quantity == "p":
+        where, curves = modes.astype(np.float64), [each.p[:last] for each in spectra]
+    else:
+        values = [each.gamma2 if quantity == "gamma2" else each.gamma2 * each.p for each in spectra]
+        binned_values = [binned(modes, each[:last]) for each in values]
+        where, curves = binned_values[0][0], [means for _, means in binned_values]
     for k, column in zip(where, np.array(curves).T, strict=True):
-        if k <= last:
-            estimate = mean(column)
-            stderr = estimate.stderr if len(spectra) > 1 else math.nan
-            yield Point(
-                step=step, quantity=quantity, k=float(k), sequences=len(spectra), value=estimate.value, stderr=stderr
-            )
+        estimate = mean(column)
+        stderr = estimate.stderr if len(spectra) > 1 else math.nan
+        yield Point(
+            step=step, quantity=quantity, k=float(k), sequences=len(spectra), value=estimate.value, stderr=stderr
+        )

@@ -82,6 +82,8 @@ class PlainJacobian:
         pulled = self.pull(v)
         # In the direction of J^T v the product is ||J^T v||^2, which no cancellation makes small.
         expected = inner_product(pulled, pulled)
+        self.size = math.sqrt(expected / v.numel())
+        """||J^T v|| of a random unit vector v, about the root of the mean eigenvalue of the kernel."""
         got = float((v.double() * self.push(pulled).double()).sum())
         if not (math.isfinite(expected) and math.isfinite(got)):
             raise ValueError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.affine_map import AffineMap, find_affine_map
+from spectral_reach.jacobian.backward_pass import plain_arithmetic
 from spectral_reach.jacobian.twice import TwiceDifferentiated
 from spectral_reach.jacobian.vjp import Gradient, batched_gradients
 from spectral_reach.measured.linearisation import Linearisation
@@ -57,11 +58,21 @@ class ReadoutJacobian:
             below = TwiceDifferentiated(map_.hidden, _like_hidden(map_, linearisation), list(parameters.values()))
             if map_.bias_name in [list(parameters)[place] for place in below.moving]:
                 return None
+        if not (map_.weight_name or map_.bias_name or (below is not None and below.moving)):
+            return None  # no selected parameter moves the outputs: there is nothing to pull
         return cls(map_, below, linearisation, space)
 
     def pull_many(self, cotangents_Vnk: Tensor) -> Gradient:
         """J^T V: below the readout, then W_C and b_C where they are measured and their own."""
-        V = cotangents_Vnk
+        with plain_arithmetic(cotangents_Vnk):
+            return self._pull_many(cotangents_Vnk)
+
+    def push_many(self, gradients: Gradient) -> Tensor:
+        """J W, (V, n, k)."""
+        with plain_arithmetic(gradients[0]):
+            return self._push_many(gradients)
+
+    def _pull_many(self, V: Tensor) -> Gradient:
         below = [p.new_zeros((len(V), *p.shape)) for p in self._below]
         if self._weight is not None:
             assert self._hidden is not None
@@ -81,8 +92,7 @@ class ReadoutJacobian:
             own.append(V.sum(1))
         return [*below, *own]
 
-    def push_many(self, gradients: Gradient) -> Tensor:
-        """J W, (V, n, k)."""
+    def _push_many(self, gradients: Gradient) -> Tensor:
         below, own = gradients[: len(self._below)], list(gradients[len(self._below) :])
         shape = (len(gradients[0]), self._place.numel(), self._classes.numel())
         outputs = torch.zeros(shape, dtype=gradients[0].dtype, device=self._place.device)

@@ -25,11 +25,13 @@ class OutputSpace:
         samples: (n,) int64, rows of f, ascending where drawn at random.
         classes: (k,) int64, columns of f, ascending where drawn at random.
         is_whole: these are all outputs, in their order.
+        is_everything: these are all outputs, in any order.
     """
 
     samples: Tensor
     classes: Tensor
     is_whole: bool
+    is_everything: bool
 
     @classmethod
     def choose(cls, shape: tuple[int, int], samples: Choice, classes: Choice, random: torch.Generator) -> OutputSpace:
@@ -41,10 +43,11 @@ class OutputSpace:
         n_samples, n_classes = shape
         rows = _chosen("samples", samples, n_samples, random)
         columns = _chosen("classes", classes, n_classes, random)
-        is_whole = torch.equal(rows.cpu(), torch.arange(n_samples)) and torch.equal(
+        ordered = torch.equal(rows.cpu(), torch.arange(n_samples)) and torch.equal(
             columns.cpu(), torch.arange(n_classes)
         )
-        return cls(samples=rows, classes=columns, is_whole=is_whole)
+        everything = (rows.numel(), columns.numel()) == shape
+        return cls(samples=rows, classes=columns, is_whole=ordered, is_everything=everything)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from spectral_reach.jacobian.backward_pass import plain_arithmetic
 from spectral_reach.jacobian.jacobian import pull_many
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.output_space import OutputSpace
@@ -42,7 +43,7 @@ def by_blocks(
                 of_outputs = cotangents.flatten(1).argmax(1)
                 where = piece.samples[of_outputs // k] * k + of_outputs % k
                 gradients = pull_many(piece.outputs, [parameter for parameter, _, _ in block], cotangents)
-                rows.index_copy_(0, where, _stretches(gradients, block).to(rows))
+                rows.index_copy_(0, where, _stretches(gradients, block, rows))
                 done += len(cotangents)
                 report(done, len(blocks) * n * k)
         _add_products(kernel, rows)
@@ -56,7 +57,8 @@ def _add_products(kernel: Tensor, rows: Tensor) -> None:
         part = rows[:, start : start + _COLUMNS]
         for top in range(0, len(rows), height):
             stop = top + height
-            kernel[top:stop, :stop] += (part[top:stop] @ part[:stop].mT).to("cpu", torch.float64)
+            with plain_arithmetic(part):
+                kernel[top:stop, :stop] += (part[top:stop] @ part[:stop].mT).to("cpu", torch.float64)
 
 
 _STRIPES = 8
@@ -68,14 +70,14 @@ def entries_per_block(linearisation: Linearisation, space: OutputSpace, budget: 
     return max(1, budget // 2 // (space.size * max(4, linearisation.f.element_size())))
 
 
-def _stretches(gradients: Sequence[Tensor], block: Sequence[Stretch]) -> Tensor:
-    """The entries of a block, (V, width)."""
+def _stretches(gradients: Sequence[Tensor], block: Sequence[Stretch], like: Tensor) -> Tensor:
+    """The entries of a block, (V, width), in the precision and on the device of ``like``."""
     parts = [
         gradient.reshape(len(gradient), -1)[:, start:stop]
         for gradient, (_, start, stop) in zip(gradients, block, strict=True)
     ]
     # On one device: a model may be spread over several.
-    return torch.cat([part.to(parts[0]) for part in parts], 1)
+    return torch.cat([part.to(like) for part in parts], 1)
 
 
 def _blocks(parameters: Sequence[Tensor], entries: int) -> Iterator[list[Stretch]]:

@@ -33,9 +33,13 @@ def by_lanczos(ready: Prepared, options: LanczosOptions, memory_budget: int, rep
     if ready.chi_loss > 0:
         start = ready.residual.flatten().to(products.device, products.dtype)
         krylov = golub_kahan(
-            products, start, options.steps, stop_when_certain(options, lambda done: report(done, total))
+            products,
+            start,
+            options.steps,
+            stop_when_certain(options, lambda done: report(done, total)),
+            size=jacobian.size,
         )
-    trace = trace_of(ready, jacobian, options.probes)
+    trace = trace_of(ready, jacobian, options.probes, memory_budget)
     n_samples, n_outputs = ready.space.shape
     density = _density(ready, products, options, trace.chi_net * n_samples, report) if options.density_vectors else None
     report(total, total)

@@ -31,7 +31,8 @@ class Density:
     Attributes:
         modes: n.
         trace: raw Tr(Theta) that p is normalised with.
-        krylov: what the process left of each vector, M of them.
+        krylov: what the process left of each vector, M of them. The error of an estimated trace is not in the standard
+            errors here: every p has it in common.
     """
 
     modes: int

@@ -29,7 +29,7 @@ class Eigen:
 
 
 def eigen(kernel: Tensor, u: Tensor, *, vectors: bool) -> Eigen:
-    """Of a symmetric float64 kernel (n, n), which is overwritten, and a vector u (n,)."""
+    """Of a symmetric float64 kernel (n, n), which may be overwritten, and a vector u (n,)."""
     values, q = torch.linalg.eigh(kernel)
     share = (q.mT @ u.to(q)).square()
     total = float(share.sum())

@@ -48,7 +48,7 @@ def spectrum_of_matrix(
     n_parameters: int,
     share: float,
 ) -> Spectrum:
-    """From a symmetric float64 kernel (n k, n k), which is overwritten, and r = N u, (n k,) float64.
+    """From a symmetric float64 kernel (n k, n k), which may be overwritten, and r = N u, (n k,) float64.
 
     ``eps`` is one unit in the last place of 1 in the products that the kernel was made from.
     """
@@ -62,7 +62,7 @@ def spectrum_of_matrix(
     found = eigen(kernel, residual, vectors=eigenvectors)
     undefined = {}
     if trace == 0:
-        undefined["p"] = "no selected parameter moves the outputs"
+        undefined["p"] = "no selected parameter moves the outputs" if n_parameters else "the kernel is zero"
     chi_loss = float(residual.square().sum()) / n_samples
     if chi_loss == 0:
         undefined["gamma2"] = "the loss gradient is zero"

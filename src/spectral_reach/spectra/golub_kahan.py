@@ -36,7 +36,12 @@ class Products(Protocol):
 
 
 def golub_kahan(
-    products: Products, start: Tensor, steps: int, enough: Callable[[Bidiagonal], bool] = lambda _: False
+    products: Products,
+    start: Tensor,
+    steps: int,
+    enough: Callable[[Bidiagonal], bool] = lambda _: False,
+    *,
+    size: float = 0.0,
 ) -> Bidiagonal:
     """At most ``steps`` steps from ``start`` (outputs,), any length but 0.
 
@@ -45,6 +50,7 @@ def golub_kahan(
         start: where the process begins; the precision of what is kept is its own.
         steps: m, at least 1.
         enough: asked after every step with all that is there.
+        size: of J v for a unit v, roughly: what is far below in the first step is rounding.
     """
     outputs, parameters = products.shape
     on_parameters = parameters <= outputs
@@ -64,7 +70,7 @@ def golub_kahan(
             kept.remove_from(r)
         alpha = norm(r)
         # v of a full space can only be rounding.
-        if alpha <= tiny * _scale(alphas, betas) or (on_parameters and kept.is_full):
+        if alpha <= tiny * max(size, _scale(alphas, betas)) or (on_parameters and kept.is_full):
             return _bidiagonal(alphas, betas, exhausted=True)
         v = r.div_(alpha)
         if on_parameters:

@@ -98,8 +98,15 @@ def _check_trace(trace: object) -> None:
 
 
 def _explicit(given: KernelInput, u: Floats, *, eigenvectors: bool) -> Spectrum:
-    found = spectrum_of_matrix(
-        torch.from_numpy(np.array(given.as_matrix())),
+    kernel = torch.from_numpy(np.array(given.as_matrix()))
+    values = torch.linalg.eigvalsh(kernel)
+    if float(values[0]) < -_INDEFINITE * given.eps * float(values.abs().max()):
+        raise ValueError(
+            f"the kernel is not positive semi-definite: it has an eigenvalue of {float(values[0]):.3g}, the largest is "
+            f"{float(values[-1]):.3g}; expected none below 0 but for rounding"
+        )
+    return spectrum_of_matrix(
+        kernel,
         torch.from_numpy(u * given.size),
         eps=given.eps,
         eigenvectors=eigenvectors,
@@ -109,12 +116,6 @@ def _explicit(given: KernelInput, u: Floats, *, eigenvectors: bool) -> Spectrum:
         n_parameters=0,
         share=1.0,
     )
-    if found.rounding > _INDEFINITE * given.eps * float(found.p[0]):
-        raise ValueError(
-            f"the kernel is not positive semi-definite: it has an eigenvalue of -{found.rounding / found.p[0]:.2g} "
-            "times the largest; expected none below 0 but for rounding"
-        )
-    return found
 
 
 def _by_lanczos(

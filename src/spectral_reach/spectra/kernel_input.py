@@ -14,6 +14,8 @@ from spectral_reach.spectra.krylov import Floats
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
+_PRECISIONS = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
+
 _ASYMMETRY = 1e3
 """Units in the last place of the largest entry by which the two triangles may differ."""
 
@@ -58,20 +60,23 @@ def read_kernel(kernel: Any) -> KernelInput:
     from scipy.sparse import issparse
     from scipy.sparse.linalg import LinearOperator
 
+    precision: torch.dtype | None = None
     if isinstance(kernel, torch.Tensor):
+        precision = kernel.dtype if kernel.dtype.is_floating_point else torch.float64
         kernel = kernel.detach().to_dense().cpu() if kernel.layout != torch.strided else kernel.detach().cpu()
-        if kernel.dtype in (torch.float16, torch.bfloat16):
-            kernel = kernel.float()
-        kernel = kernel.numpy()
-    if not (issparse(kernel) or isinstance(kernel, LinearOperator)):
+        kernel = (kernel.float() if kernel.dtype in (torch.float16, torch.bfloat16) else kernel).numpy()
+    elif issparse(kernel):
+        kernel = kernel.tocsr()
+    elif not isinstance(kernel, LinearOperator):
         kernel = np.asarray(kernel)
+    if precision is None:
+        precision = _PRECISIONS.get(kernel.dtype, torch.float64)
     if kernel.dtype is not None and np.issubdtype(kernel.dtype, np.complexfloating):
         raise TypeError("the kernel is complex; expected real numbers")
     if not (isinstance(kernel, LinearOperator) or np.issubdtype(kernel.dtype, np.number)):
         raise TypeError(f"the kernel has entries of type {kernel.dtype}; expected real numbers")
     if len(kernel.shape) != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.shape[0]:
         raise ValueError(f"the kernel has shape {tuple(kernel.shape)}; expected n x n with n of 1 or more")
-    precision = torch.float32 if kernel.dtype == np.float32 else torch.float64
     if isinstance(kernel, LinearOperator):
         return _of_operator(kernel, precision)
     kernel = kernel.astype(np.float64)

@@ -1,4 +1,4 @@
-r"""The kernel Theta = J J^T as a matrix, without J: two ways, of which the cheaper one that works is taken.
+r"""The kernel Theta = J J^T as a matrix, without J, in two ways: by one block where that fits, else the cheaper one.
 
 **By blocks of parameters** (``by_blocks``). The rows of J for some of the parameters are formed by batched vector-
 Jacobian products, multiplied with each other and added up. First derivatives are all it needs. If the rows of all

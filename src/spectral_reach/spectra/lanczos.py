@@ -45,7 +45,7 @@ def lanczos(
         kept.remove_from(r)
         beta = norm(r)
         scale = max(abs(each) for each in [*diagonal, *off_diagonal])
-        exhausted = beta <= _TINY * rounding * scale or len(kept) == len(u)
+        exhausted = beta <= max(_TINY, 2 * rounding) * scale or len(kept) == len(u)
         found = Tridiagonal(diagonal=np.array(diagonal), off_diagonal=np.array(off_diagonal), exhausted=exhausted)
         if exhausted or len(diagonal) == steps or enough(found):
             _check_not_negative(found, rounding)
@@ -66,8 +66,8 @@ def _check_not_negative(found: Tridiagonal, rounding: float) -> None:
         )
 
 
-_TINY = 1e3
-"""Roundings of the largest entry: what is left of a vector below that is 0."""
+_TINY = 1e-12
+"""Of the largest entry, and two roundings of the products: what is left of a vector below that is 0."""
 
 _NEGATIVE = 1e3
 """Roundings of the largest eigenvalue by which another may come out negative."""

@@ -38,7 +38,7 @@ def ntk_operator(
 
     Both have the same eigenvalues but for zeros. Rows run over samples, then over classes; parameters in the order of
     ``model.named_parameters()``, flattened. The operator holds the graph of one forward pass: it is good as
-    long as the parameters are not changed, and says so if they were.
+    long as the parameters are not changed, and says so if they were, in place as optimisers do.
 
     Args:
         model, batch, loss, parameters, samples, classes, seed: as in ``sr.spectrum``.

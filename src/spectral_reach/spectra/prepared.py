@@ -47,7 +47,11 @@ class Prepared:
     @property
     def eps(self) -> float:
         """One unit in the last place of 1, in the coarsest precision that the model works in."""
-        return torch.finfo(coarsest_precision(self.linearisation.f)).eps
+        f = self.linearisation.f
+        eps = torch.finfo(coarsest_precision(f)).eps
+        # Matrices of float32 may be multiplied with ten bits of mantissa on a GPU (TF32).
+        reduced = f.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+        return max(eps, 2.0**-10) if reduced and f.dtype != torch.float64 else eps
 
     @property
     def parameters(self) -> int:

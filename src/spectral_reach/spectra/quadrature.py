@@ -5,8 +5,9 @@ inequalities of Chebyshev, Markov and Stieltjes: with the rule that has x among 
 
     sum of the weights below x  <=  F(x-)  <=  F(x)  <=  sum of the weights up to x,
 
-and no better bounds follow from these moments. Quantiles are bounded by turning that around. Sources: Golub and Meurant
-(2010), chapter 6; Akhiezer, "The Classical Moment Problem" (1965), theorem 2.5.4.
+and moments 0 .. 2m-2 prove no more by themselves (that eigenvalues are not negative is not used). Quantiles are
+bounded by turning that around. Sources: Golub and Meurant (2010), chapter 6; Akhiezer, "The Classical Moment Problem"
+(1965), theorem 2.5.4.
 """
 
 from __future__ import annotations

@@ -204,7 +204,11 @@ class Spectrum:
         return plot_spectrum(self)
 
     def _check_reduction(self) -> None:
-        if not self.chi_pos > 0:
+        # A position is made of rounding below one rounding of the largest mode, or far below the mean one.
+        least = self.rounding / 8
+        if self.krylov is not None:
+            least = 64 * self.rounding / float(self.p[0]) / self.n_modes if self.p[0] > 0 else 0.0
+        if not self.chi_pos > least:
             raise ValueError(
                 "the loss reduction is zero: the loss gradient lies where the kernel is 0, or is 0 itself; expected a "
                 "gradient that a step would follow"

@@ -40,11 +40,11 @@ def spectrum(
 ) -> Spectrum:
     """See the distribution behind chi_pos = sum_k gamma_k^2 p_k: which modes there are, and which of them are learnt.
 
-    ``"explicit"`` forms the kernel of chosen outputs and decomposes it: every p_k and gamma_k^2. Its cost is two
-    batched products for each output, its memory n^2; choose a part of the outputs (``samples``, ``classes``) where
-    there are more than some thousands. ``"lanczos"`` forms no kernel: each step is one product with J^T and one with
-    J, and the result is the distribution of the loss reduction over the *full* output space, with certain bounds on
-    its quantiles.
+    ``"explicit"`` forms the kernel of chosen outputs and decomposes it: every p_k and gamma_k^2. Its cost is a
+    batched product or two for each output, its memory n^2; choose a part of the outputs (``samples``,
+    ``classes``) where there are more than some thousands. ``"lanczos"`` forms no kernel: each step is one product
+    with J^T and one with J, and the result is the distribution of the loss reduction over the *full* output
+    space, with certain bounds on its quantiles.
 
     As in ``sr.decompose``, nothing is changed by looking.
 
@@ -62,7 +62,8 @@ def spectrum(
         probes: for the trace, which normalises a Lanczos spectrum.
         seed: of the choice of outputs, the probes, the random vectors and the dropout masks.
         memory_budget: bytes for the kernel with its eigendecomposition, batched products and kept vectors, beside the
-            model and the graph of its forward pass.
+            model, the graph of its forward pass and that of its first derivative; one direction at a time takes what
+            it takes.
         progress: True or False for a bar or none, None for one on a terminal, or a function that is told (done, total).
 
     Returns:

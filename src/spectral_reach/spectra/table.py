@@ -33,7 +33,8 @@ def table(spectrum: Spectrum) -> str:
     elif spectrum.density is not None:
         for name in ("participation_ratio", "effective_rank"):
             found = getattr(spectrum.density, name)
-            lines.append(_line(name.replace("_", " "), found.value, f" ± {found.stderr:.2g}"))
+            spread = " (one vector has no spread)" if math.isnan(found.stderr) else f" ± {found.stderr:.2g}"
+            lines.append(_line(name.replace("_", " "), found.value, spread))
     lines += [f"  {name} is undefined: {why}" for name, why in spectrum.undefined.items()]
     return "\n".join(lines)
 

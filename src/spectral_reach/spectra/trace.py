@@ -26,10 +26,12 @@ class Trace:
     undefined: str
 
 
-def trace_of(ready: Prepared, jacobian: PlainJacobian, probes: int) -> Trace:
+def trace_of(ready: Prepared, jacobian: PlainJacobian, probes: int, memory_budget: int) -> Trace:
     """Of the whole batch by the estimators of ``sr.decompose``; of a part of the outputs by sign vectors over them."""
-    if ready.space.is_whole:
-        options = EstimatorOptions(probes=probes, units=None, seed=ready.seed, memory_budget=_PRODUCTS)
+    if ready.space.is_everything:
+        options = EstimatorOptions(
+            probes=probes, units=None, seed=ready.seed, memory_budget=min(_PRODUCTS, memory_budget)
+        )
         estimate = estimate_trace("auto", ready.linearisation, options)
         return Trace(chi_net=estimate.chi_net, stderr=estimate.stderr, undefined=estimate.undefined)
     random = generator(ready.seed, "probes", jacobian.outputs.device)

@@ -8,9 +8,10 @@ from typing import Any
 
 from spectral_reach.studies.analysis.spectra_report import report
 from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping, overridden
+from spectral_reach.studies.data.batches import measurement_batch
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
-from spectral_reach.studies.tasks.snapshot_spectrum import SnapshotSpectrum
+from spectral_reach.studies.tasks.snapshot_spectrum import SnapshotSpectrum, most_frequent
 from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.text_family import FAMILY, text_family
 from spectral_reach.studies.training.run_config import RunConfig
@@ -89,6 +90,9 @@ class SpectraConfig:
             snapshots=(0, self.steps),
         )
         data = family.data.load()
+        for batch in range(self.sequences):
+            # Before anything is trained: a sequence may have fewer different tokens.
+            most_frequent(measurement_batch(data, batch, seed=self.seed, units=1)[1], self.classes)
         run = family.run(FAMILY, self.width, data, seed=self.seed, threads=self.threads)
         return StudyPlan(
             study=_NAME,
