@@ -251,6 +251,8 @@ def _main() -> None:
     for piece in pieces:
         print(f"{piece} ...", file=sys.stderr, flush=True)
         found[piece] = _in_a_process(piece, arguments)
+    for ours, theirs in zip(found["compared"]["p"], found["contracted"]["p"], strict=True):
+        assert abs(ours - theirs) < 1e-4, "the two ways do not decompose the same kernel"
     print(_table(found))
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")

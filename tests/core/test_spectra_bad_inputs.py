@@ -127,10 +127,10 @@ def test_arguments_of_the_other_method() -> None:
     refuses(ValueError, said, method="explicit", density_vectors=2)
 
 
-@pytest.mark.parametrize("value", [None, 1, "yes", [print]])
+@pytest.mark.parametrize("value", [1, "yes", [print]])
 @pytest.mark.parametrize("method", METHODS)
 def test_progress_that_nobody_can_watch(value: Any, method: str) -> None:
-    said = f"progress is {value!r}; expected True, False or a function (done, total) -> None"
+    said = f"progress is {value!r}; expected True, False, None or a function (done, total) -> None"
     refuses(TypeError, said, method=method, progress=value)
 
 

@@ -184,3 +184,77 @@ def test_an_unknown_space_is_refused() -> None:
     model, batch = model_and_batch()
     with pytest.raises(ValueError, match="space='other'"):
         sr.ntk_operator(model, batch, space="other")
+
+
+# --- what a review found ---------------------------------------------------------------------------------------------
+
+
+def test_a_float32_operator_with_an_outlier_is_not_taken_to_be_exhausted() -> None:
+    """A bulk far below the largest eigenvalue is where the loss reduction is, not rounding."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([[1.0], np.geomspace(1e-5, 3e-4, 400)])
+    q, _ = np.linalg.qr(rng.normal(size=(401, 401)))
+    theta = ((q * values) @ q.T).astype(np.float32)
+    theta = (theta + theta.T) / 2
+    u = q @ np.concatenate([[1e-3], rng.normal(size=400)])
+    truth = sr.kernel_decompose(theta.astype(np.float64), u).position_quantile(0.5)
+    found = sr.kernel_decompose(aslinearoperator(theta), u, trace=float(values.sum()), steps=40, tolerance=0)
+    assert not found.krylov.exhausted
+    bounds = found.position_bounds(0.5)
+    assert bounds.low * 0.99 <= truth <= bounds.high * 1.01
+    assert bounds.low < bounds.high
+
+
+@pytest.mark.parametrize("theta", [[[0.0, 1.0], [1.0, 0.0]], -np.eye(3), np.diag([1.0, -1.0])])
+@pytest.mark.parametrize("method", ["explicit", "lanczos"])
+def test_indefinite_kernels_without_a_trace_are_refused_too(theta: object, method: str) -> None:
+    size = len(np.asarray(theta))
+    with pytest.raises(ValueError, match="not positive semi-definite"):
+        sr.kernel_decompose(theta, np.arange(1.0, size + 1), method=method)
+
+
+def test_a_zero_kernel_is_undefined() -> None:
+    found = sr.kernel_decompose(np.zeros((3, 3)), np.ones(3))
+    assert np.isnan(found.chi_pos)
+    assert found.undefined["p"] == "the kernel is zero"
+
+
+@pytest.mark.parametrize("form", ["lil_array", "dok_array", "dia_array", "coo_array", "csc_array", "bsr_array"])
+def test_every_sparse_format_is_read(form: str) -> None:
+    theta, u = kernel(), gradient()
+    found = sr.kernel_decompose(getattr(scipy.sparse, form)(theta), u, steps=30, tolerance=0)
+    assert found.chi_pos == pytest.approx(u @ theta @ u / (u @ u) / np.trace(theta), rel=1e-9)
+
+
+@pytest.mark.parametrize("half", [lambda k: torch.from_numpy(k).bfloat16(), lambda k: k.astype(np.float16)])
+def test_half_precision_kernels_are_taken_as_precise_as_they_are(half: object) -> None:
+    X = np.random.default_rng(3).normal(size=(30, 5))
+    theta, u = X @ X.T, gradient()
+    found = sr.kernel_decompose(half(theta), u)
+    assert found.chi_pos == pytest.approx(u @ theta @ u / (u @ u) / np.trace(theta), rel=0.1)
+
+
+def test_a_gradient_in_the_null_space_has_no_reduction() -> None:
+    """Balanced labels, and only a bias is trained: J^T u is 0 up to rounding."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    model.weight.requires_grad_(False)
+    batch = (torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1]))
+    for method in ("explicit", "lanczos"):
+        found = sr.spectrum(model, batch, method=method)
+        with pytest.raises(ValueError, match="loss reduction is zero"):
+            found.position_quantile(0.5)
+    centred = np.eye(20) - np.ones((20, 20)) / 20
+    for method in ("explicit", "lanczos"):
+        with pytest.raises(ValueError, match="loss reduction is zero"):
+            sr.kernel_decompose(centred, np.ones(20), method=method).position_quantile(0.5)
+
+
+def test_all_samples_in_another_order_have_the_same_trace() -> None:
+    model, batch = model_and_batch()
+    order = [3, 1, 2, 0, 9, 8, 7, 6, 5, 4]
+    whole, shuffled = sr.spectrum(model, batch, tolerance=0), sr.spectrum(model, batch, tolerance=0, samples=order)
+    assert shuffled.chi_net == whole.chi_net
+    assert shuffled.chi_pos == pytest.approx(whole.chi_pos, rel=1e-9)
