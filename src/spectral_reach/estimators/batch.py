@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, register
 from spectral_reach.estimators.subset import draw_units, generator
+from spectral_reach.jacobian.jacobian import signs
 from spectral_reach.jacobian.vjp import squared_norm, vjp
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -56,9 +57,8 @@ class Batch:
 
     @staticmethod
     def _probe(linearisation: Linearisation, units: int | None, random: torch.Generator) -> Tensor:
-        f = linearisation.f
-        signs = torch.randint(0, 2, f.shape, generator=random, device=f.device).to(f.dtype).mul_(2).sub_(1)
+        probe = signs(linearisation.f, random)
         if units is None:
-            return signs
+            return probe
         chosen = draw_units(linearisation.n_units, units, random)
-        return signs * torch.isin(linearisation.unit_of_row, chosen).unsqueeze(1)
+        return probe * torch.isin(linearisation.unit_of_row, chosen).unsqueeze(1)

@@ -28,6 +28,20 @@ class Eigen:
     vectors: Floats | None
 
 
+def check_not_negative(found: Eigen, rounding: float) -> None:
+    """Refuse a matrix with an eigenvalue that is negative beyond ``rounding``, a fraction of the largest in size.
+
+    Raises:
+        ValueError: it has one.
+    """
+    largest = float(found.values[0])
+    if found.negative > rounding * max(found.negative, largest):
+        raise ValueError(
+            f"the kernel is not positive semi-definite: it has an eigenvalue of {-found.negative:.3g}, the largest is "
+            f"{largest:.3g}; expected none below 0 but for rounding"
+        )
+
+
 def eigen(kernel: Tensor, u: Tensor, *, vectors: bool) -> Eigen:
     """Of a symmetric float64 kernel (n, n), which may be overwritten, and a vector u (n,)."""
     values, q = torch.linalg.eigh(kernel)

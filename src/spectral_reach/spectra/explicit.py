@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from spectral_reach.spectra.eigen import eigen
+from spectral_reach.spectra.eigen import check_not_negative, eigen
 from spectral_reach.spectra.kernel_matrix import kernel_matrix
 from spectral_reach.spectra.prepared import Prepared
 from spectral_reach.spectra.progress import OnProgress
@@ -47,10 +47,12 @@ def spectrum_of_matrix(
     n_outputs: int,
     n_parameters: int,
     share: float,
+    negative_up_to: float = math.inf,
 ) -> Spectrum:
     """From a symmetric float64 kernel (n k, n k), which may be overwritten, and r = N u, (n k,) float64.
 
-    ``eps`` is one unit in the last place of 1 in the products that the kernel was made from.
+    ``eps`` is one unit in the last place of 1 in the products that the kernel was made from. Eigenvalues may be
+    negative by ``negative_up_to`` times the largest in size; those of J J^T are so by rounding alone.
     """
     if not bool(kernel.isfinite().all()):
         raise ValueError(
@@ -60,6 +62,7 @@ def spectrum_of_matrix(
     trace = float(kernel.trace())
     delta = float(residual @ (kernel @ residual)) / n_samples**2
     found = eigen(kernel, residual, vectors=eigenvectors)
+    check_not_negative(found, negative_up_to)
     undefined = {}
     if trace == 0:
         undefined["p"] = "no selected parameter moves the outputs" if n_parameters else "the kernel is zero"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -88,6 +88,20 @@ def check_whole_numbers(config: DataclassInstance, name: str) -> None:
             f"{type(config).__name__}.{name} is {values!r}; expected a list of whole numbers, for example [16, 32]."
         )
     object.__setattr__(config, name, tuple(values))
+
+
+def from_preset(presets: Mapping[str, Callable[[], C]], values: Mapping[str, Any], *, default: str, study: str) -> C:
+    """A preset of a study with some settings changed: ``{"preset": "quick", "seeds": 10}``.
+
+    Raises:
+        ValueError: a preset or setting is unknown, missing or impossible; the message names it.
+        SettingTypeError: a setting is of the wrong type.
+    """
+    preset = values.get("preset", default)
+    if not isinstance(preset, str) or preset not in presets:
+        raise ValueError(f"Unknown preset {preset!r} of the {study} study; the known ones are {', '.join(presets)}.")
+    made = presets[preset]()
+    return from_mapping(type(made), overridden(as_mapping(made), values), f"The {study} study")
 
 
 def overridden(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:

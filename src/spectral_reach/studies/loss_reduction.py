@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spectral_reach.studies.analysis.loss_reduction_report import report
-from spectral_reach.studies.config import as_mapping, check, check_types, check_whole_numbers, from_mapping, overridden
+from spectral_reach.studies.config import as_mapping, check, check_types, check_whole_numbers, from_preset
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
 from spectral_reach.studies.tasks.snapshot_spectrum import SnapshotSpectrum
@@ -74,12 +74,7 @@ class LossReductionConfig:
             ValueError: a preset or setting is unknown, missing or impossible; the message names it.
             SettingTypeError: a setting is of the wrong type.
         """
-        preset = values.get("preset", DEFAULT_PRESET)
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ValueError(
-                f"Unknown preset {preset!r} of the {_NAME} study; the known ones are {', '.join(PRESETS)}."
-            )
-        return from_mapping(cls, overridden(asdict(PRESETS[preset]()), values), f"The {_NAME} study")
+        return from_preset(PRESETS, values, default=DEFAULT_PRESET, study=_NAME)
 
     def plan(self) -> StudyPlan:
         """A run a width, then a spectrum of every snapshot.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectral_reach.studies.analysis.random_features_report import report
-from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping, overridden
+from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_preset
 from spectral_reach.studies.plan import StudyPlan
 from spectral_reach.studies.registry import Study, register
 from spectral_reach.studies.tasks import Task
@@ -60,12 +60,7 @@ class RandomFeaturesConfig:
             ValueError: a preset or setting is unknown, missing or impossible; the message names it.
             SettingTypeError: a setting is of the wrong type.
         """
-        preset = values.get("preset", DEFAULT_PRESET)
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ValueError(
-                f"Unknown preset {preset!r} of the {_NAME} study; the known ones are {', '.join(PRESETS)}."
-            )
-        return from_mapping(cls, overridden(as_mapping(PRESETS[preset]()), values), f"The {_NAME} study")
+        return from_preset(PRESETS, values, default=DEFAULT_PRESET, study=_NAME)
 
     def plan(self) -> StudyPlan:
         """A task for every few seeds of an exponent."""

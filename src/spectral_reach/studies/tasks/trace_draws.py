@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spectral_reach.estimators.interface import EstimatorOptions, estimate_trace
 from spectral_reach.estimators.subset import generator
+from spectral_reach.jacobian.jacobian import signs
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.linearisation import Linearisation, linearise
@@ -142,7 +142,7 @@ def _one_for_all(linearisation: Linearisation) -> Callable[[int], float]:
 
     def draw(seed: int) -> float:
         random = generator(seed, "probes", f.device)
-        v = torch.randint(0, 2, shape, generator=random, device=f.device).to(f.dtype).mul_(2).sub_(1)
+        v = signs(f.new_empty(shape), random)
         norms = backward.squared_norms(v.repeat(linearisation.n_units, 1))
         return float(norms.sum()) / linearisation.n_samples
 
