@@ -58,7 +58,7 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 
 def built_aside(path: Path, write: Callable[[Path], None]) -> Path:
-    """Call ``write`` with a new temporary folder beside ``path`` and flush what it wrote; rename it to ``path`` then.
+    """A temporary folder beside ``path`` with what ``write`` has put into it, flushed; to be renamed.
 
     If anything is raised the folder is gone; a kill leaves it for ``remove_leftovers``.
     """

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.records.results import Results
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray, mean
 from spectral_reach.studies.study_folder import read_header
@@ -86,11 +85,7 @@ def read_random_features(folder: Path | str) -> RandomFeaturesResult:
         ForeignFolderError: the folder is no study of random features.
         RecordError: a result cannot be read.
     """
-    header = read_header(Path(folder))
-    if header["study"] != STUDY:
-        raise ForeignFolderError(
-            f"{folder} holds the study {header['study']!r}; expected {STUDY!r}: give the folder of such a study."
-        )
+    header = read_header(Path(folder), STUDY)
     results = Results(folder)
     have = set(results.names())
     by_exponent: dict[float, list[Mapping[str, Any]]] = {}

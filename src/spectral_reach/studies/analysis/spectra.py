@@ -71,8 +71,8 @@ def read_spectra(folder: Path | str, study: str) -> SpectraResult:
     header = read_header(folder, study)
     results = Results(folder)
     have = set(results.names())
-    names = [name for name in header["tasks"] if name in have]
-    measured = [_measured(folder, results.load(name).task["settings"], results.load(name).values) for name in names]
+    loaded = (results.load(name) for name in header["tasks"] if name in have)
+    measured = [_measured(folder, each.task["settings"], each.values) for each in loaded]
     measured.sort(key=lambda each: (each.parameters, each.step, each.batch))
     return SpectraResult(
         study=study,
