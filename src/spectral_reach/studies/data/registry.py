@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from spectral_reach.studies.data.tokens import TokenData
+from spectral_reach.studies.data.dataset import Dataset
 
-Loader = Callable[..., TokenData]
+Loader = Callable[..., Dataset]
 
 _loaders: dict[str, Loader] = {}
 
@@ -30,7 +30,7 @@ def known() -> tuple[str, ...]:
     return tuple(sorted(_loaders))
 
 
-def load(name: str, **options: Any) -> TokenData:
+def load(name: str, **options: Any) -> Dataset:
     """The data set ``name``, loaded with its options.
 
     Raises:

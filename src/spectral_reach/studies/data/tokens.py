@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from spectral_reach.studies.data.dataset import Batch, Part, Rows
 
 Tokens = npt.NDArray[np.uint16]
 """Token sequences, (n_sequences, T + 1): T inputs ``[:, :-1]`` and their T targets ``[:, 1:]``."""
@@ -67,6 +70,23 @@ class TokenData:
     def context(self) -> int:
         """T, the tokens that a model reads, and predicts, in one sequence."""
         return int(self.train.shape[1]) - 1
+
+    @property
+    def dimensions(self) -> Mapping[str, int]:
+        """Vocabulary and context, which a model has to share."""
+        return {"vocabulary": self.vocabulary, "context": self.context}
+
+    def units(self, part: Part) -> int:
+        """How many sequences a part has."""
+        return len(self._part(part))
+
+    def batch(self, part: Part, rows: Rows) -> Batch:
+        """Inputs (B, T) and targets (B, T), int64: every one of the B T targets is predicted."""
+        tokens = torch.from_numpy(self._part(part)[rows].astype(np.int64))
+        return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    def _part(self, part: Part) -> Tokens:
+        return self.train if part == "train" else self.heldout
 
 
 def unigram_entropy(train: Tokens, heldout: Tokens, vocabulary: int) -> float:

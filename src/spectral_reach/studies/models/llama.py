@@ -6,14 +6,16 @@ untied embeddings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spectral_reach.studies.config import check, check_types
+from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping
 from spectral_reach.studies.models.registry import register
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from torch import nn
+    from transformers import LlamaForCausalLM, PreTrainedModel
 
 _HEAD_WIDTH = 16
 _WIDTH_PER_LAYER = 32
@@ -32,6 +34,7 @@ class LlamaConfig:
         depth: number of layers.
         heads: attention heads in every layer.
         mlp_width: hidden width of the gated MLP.
+        tied: whether the readout is the transposed token embedding.
     """
 
     vocabulary: int
@@ -40,6 +43,7 @@ class LlamaConfig:
     depth: int
     heads: int
     mlp_width: int
+    tied: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -48,9 +52,24 @@ class LlamaConfig:
         check(self, "width", self.width % (2 * self.heads) == 0, f"a multiple of 2 x {self.heads} heads")
 
     @property
+    def dimensions(self) -> Mapping[str, int]:
+        """Vocabulary and context, those of the data."""
+        return {"vocabulary": self.vocabulary, "context": self.context}
+
+    @property
+    def tokens_per_unit(self) -> int:
+        """T."""
+        return self.context
+
+    @property
     def parameters(self) -> int:
         """P: every parameter, counted from the shape."""
-        return self.parameters_without_embeddings + 2 * self.vocabulary * self.width
+        return self.parameters_without_embeddings + self.readout_parameters * (1 if self.tied else 2)
+
+    @property
+    def readout_parameters(self) -> int:
+        """K x width, as many as the token embedding has."""
+        return self.vocabulary * self.width
 
     @property
     def parameters_without_embeddings(self) -> int:
@@ -73,13 +92,29 @@ class LlamaConfig:
             "num_hidden_layers": self.depth,
             "num_attention_heads": self.heads,
             "max_position_embeddings": self.context,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": self.tied,
             "use_cache": False,
             "attn_implementation": "sdpa",
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return LlamaForCausalLM(Architecture(**architecture))
+
+    def readout(self, model: PreTrainedModel) -> nn.Linear:
+        """The language-model head."""
+        head: nn.Linear = model.get_output_embeddings()
+        return head
+
+    def rate_factors(self, model: PreTrainedModel, optimiser: str) -> Mapping[str, float]:
+        """One rate for all."""
+        return {}
+
+    @classmethod
+    def of_width(cls, width: int, dimensions: Mapping[str, int], options: Mapping[str, Any]) -> LlamaConfig:
+        """``llama(width)`` with ``options`` in place of what it derives."""
+        if dimensions.keys() != {"vocabulary", "context"}:
+            raise ValueError(f"A Llama reads sequences of tokens; got data with {', '.join(dimensions)}.")
+        return from_mapping(cls, {**as_mapping(llama(width, **dimensions)), **options}, "The model family 'llama'")
 
 
 def llama(width: int, *, vocabulary: int, context: int) -> LlamaConfig:

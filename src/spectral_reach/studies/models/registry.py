@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from spectral_reach.studies.config import from_mapping
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -18,23 +19,46 @@ class ModelConfig(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
-    def vocabulary(self) -> int:
-        """Tokens that the model knows."""
+    def dimensions(self) -> Mapping[str, int]:
+        """The sizes that the data have to share, by the names that ``Dataset.dimensions`` gives them."""
 
     @property
-    def context(self) -> int:
-        """T, the longest sequence that the model reads."""
+    def tokens_per_unit(self) -> int:
+        """Tokens that the model processes of one unit: T of a sequence, patches and class token of an image."""
 
     @property
     def parameters(self) -> int:
-        """P, all trainable parameters."""
+        """P, all parameters."""
 
     @property
     def parameters_without_embeddings(self) -> int:
-        """P without token embedding and readout."""
+        """P without what embeds tokens, patches and positions, and without the readout."""
+
+    @property
+    def readout_parameters(self) -> int:
+        """Parameters of the last linear map; those of a tied embedding count."""
 
     def build(self, seed: int) -> PreTrainedModel:
         """The model with random weights from ``seed``."""
+
+    def readout(self, model: PreTrainedModel) -> nn.Linear:
+        """The last linear map of a model that this configuration has built."""
+
+    def rate_factors(self, model: PreTrainedModel, optimiser: str) -> Mapping[str, float]:
+        """What the learning rate of a parameter is multiplied with, by its name; 1 for those not named.
+
+        ``optimiser``: ``"adamw"`` or ``"sgd"``, whose updates grow differently with width.
+        """
+
+    @classmethod
+    def of_width(cls, width: int, dimensions: Mapping[str, int], options: Mapping[str, Any]) -> ModelConfig:
+        """The member of the family with this width, for data of these dimensions.
+
+        ``options``: settings besides those that width and data decide, for example ``{"tied": True}``.
+
+        Raises:
+            ValueError: an impossible width, an unknown option, or data of another kind.
+        """
 
 
 _families: dict[str, type[ModelConfig]] = {}
