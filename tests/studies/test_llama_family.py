@@ -98,3 +98,18 @@ def test_what_is_missing_or_of_another_type_is_named() -> None:
         models.model_config("gpt", {})
     with pytest.raises(ValueError, match="width is 24; expected a positive multiple of 16"):
         llama(24, vocabulary=18, context=8)
+
+
+def test_a_shape_is_taken_as_it_is() -> None:
+    dimensions = {"vocabulary": 18, "context": 8}
+    shape = {"width": 24, "depth": 3, "heads": 2, "mlp_width": 40, "tied": True}
+    assert LlamaConfig.of_shape(shape, dimensions) == LlamaConfig(**dimensions, **shape)
+    assert LlamaConfig.of_width(32, dimensions, {"depth": 2, "tied": True}) == LlamaConfig(
+        **dimensions, width=32, depth=2, heads=2, mlp_width=88, tied=True
+    )
+    with pytest.raises(ValueError, match="'llama' lacks 'mlp_width'"):
+        LlamaConfig.of_shape({"width": 24, "depth": 3, "heads": 2}, dimensions)
+    with pytest.raises(ValueError, match="'llama': context is decided by the data; leave it out of the shape"):
+        LlamaConfig.of_width(32, dimensions, {"context": 4})
+    with pytest.raises(ValueError, match="A Llama reads sequences of tokens: expected data with vocabulary, context"):
+        LlamaConfig.of_shape(shape, {"classes": 10, "channels": 1, "image_size": 8})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping
-from spectral_reach.studies.models.registry import register
+from spectral_reach.studies.models.registry import check_dimensions, check_shape, register
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _HEAD_WIDTH = 16
 _WIDTH_PER_LAYER = 32
 _MLP_MULTIPLE = 8
+
+_DIMENSIONS = ("vocabulary", "context")
+_READS = "A Llama reads sequences of tokens"
+_WHERE = "The model family 'llama'"
 
 
 @register("llama")
@@ -112,9 +116,16 @@ class LlamaConfig:
     @classmethod
     def of_width(cls, width: int, dimensions: Mapping[str, int], options: Mapping[str, Any]) -> LlamaConfig:
         """``llama(width)`` with ``options`` in place of what it derives."""
-        if dimensions.keys() != {"vocabulary", "context"}:
-            raise ValueError(f"A Llama reads sequences of tokens; got data with {', '.join(dimensions)}.")
-        return from_mapping(cls, {**as_mapping(llama(width, **dimensions)), **options}, "The model family 'llama'")
+        check_dimensions(dimensions, _DIMENSIONS, _READS)
+        check_shape(options, dimensions, _WHERE)
+        return from_mapping(cls, {**as_mapping(llama(width, **dimensions)), **options}, _WHERE)
+
+    @classmethod
+    def of_shape(cls, shape: Mapping[str, Any], dimensions: Mapping[str, int]) -> LlamaConfig:
+        """The Llama with these settings, besides vocabulary and context."""
+        check_dimensions(dimensions, _DIMENSIONS, _READS)
+        check_shape(shape, dimensions, _WHERE)
+        return from_mapping(cls, {**dimensions, **shape}, _WHERE)
 
 
 def llama(width: int, *, vocabulary: int, context: int) -> LlamaConfig:

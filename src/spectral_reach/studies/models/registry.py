@@ -60,6 +60,39 @@ class ModelConfig(Protocol):
             ValueError: an impossible width, an unknown option, or data of another kind.
         """
 
+    @classmethod
+    def of_shape(cls, shape: Mapping[str, Any], dimensions: Mapping[str, int]) -> ModelConfig:
+        """The model with exactly these settings, for data of these dimensions.
+
+        ``shape``: every setting that has no default, besides the dimensions: ``{"width": 64, "depth": 2, ...}``.
+
+        Raises:
+            ValueError: a setting is missing, unknown, impossible or decided by the data, or data of another kind.
+        """
+
+
+def check_dimensions(dimensions: Mapping[str, int], expected: tuple[str, ...], reads: str) -> None:
+    """Refuse data of another kind; ``reads`` is what the family reads, for the message.
+
+    Raises:
+        ValueError: the names of ``dimensions`` are not those ``expected``.
+    """
+    if set(dimensions) != set(expected):
+        raise ValueError(
+            f"{reads}: expected data with {', '.join(expected)}, got data with {', '.join(dimensions)}. Choose a data "
+            "set or a model family of the other kind."
+        )
+
+
+def check_shape(shape: Mapping[str, Any], dimensions: Mapping[str, int], where: str) -> None:
+    """Refuse a shape that sets what the data decide.
+
+    Raises:
+        ValueError: it does.
+    """
+    if decided := [name for name in shape if name in dimensions]:
+        raise ValueError(f"{where}: {', '.join(decided)} is decided by the data; leave it out of the shape.")
+
 
 _families: dict[str, type[ModelConfig]] = {}
 
