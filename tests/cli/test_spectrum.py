@@ -53,7 +53,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         learning_rate=0.01,
         warmup_steps=1,
         heldout_every=3,
-        heldout_sequences=4,
+        heldout_units=4,
         checkpoint_every=3,
         snapshots=(0, 2),
     )

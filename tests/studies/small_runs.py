@@ -17,7 +17,7 @@ TRAINING = TrainingConfig(
     learning_rate=0.01,
     warmup_steps=2,
     heldout_every=5,
-    heldout_sequences=8,
+    heldout_units=8,
     checkpoint_every=5,
 )
 MEASUREMENT = MeasurementConfig(per_decade=1, width=1, units=4, late_measurements=1, late_units=6)
@@ -51,5 +51,5 @@ def contents(path: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name not in (".lock", "log.txt")
+        if file.is_file() and file.name not in (".lock", "log.txt", "usage.json")
     }

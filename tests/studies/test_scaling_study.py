@@ -14,8 +14,9 @@ from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies import registry
 from spectral_reach.studies.cost import expected_cost
 from spectral_reach.studies.data import stdlib
+from spectral_reach.studies.families import FamiliesConfig, from_dict
 from spectral_reach.studies.plan import StudyPlan
-from spectral_reach.studies.scaling import PRESETS, ScalingConfig
+from spectral_reach.studies.scaling import PRESETS
 from spectral_reach.studies.study_folder import read_header, sole_owner, write_plan
 from spectral_reach.studies.training.run_config import RunConfig
 
@@ -28,6 +29,10 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_library(tmp_path / "library")
     monkeypatch.setattr(stdlib, "stdlib_root", lambda: root)
     monkeypatch.setenv("SPECTRAL_REACH_CACHE", str(tmp_path / "cache"))
+
+
+def config_of(values: dict[str, Any]) -> FamiliesConfig:
+    return from_dict(PRESETS, values, default="demo", study="scaling")
 
 
 def toy(**settings: Any) -> StudyPlan:
@@ -60,13 +65,13 @@ def test_the_demo_has_the_sizes_that_it_promises() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings_are_read_back_from_json(preset: str) -> None:
     config = PRESETS[preset]()
-    assert ScalingConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
-    assert ScalingConfig.from_dict({"preset": preset}) == config
+    assert config_of(json.loads(json.dumps(config.as_dict()))) == config
+    assert config_of({"preset": preset}) == config
 
 
 def test_settings_change_what_they_name_and_nothing_else() -> None:
-    changed = ScalingConfig.from_dict(
-        {"preset": "toy", "seed": 3, "families": {"text": None, "pixels": {"widths": [48], "training": {"steps": 9}}}}
+    changed = config_of(
+        {"preset": "toy", "seeds": [3], "families": {"text": None, "pixels": {"widths": [48], "training": {"steps": 9}}}}
     )
     toy_config = PRESETS["toy"]()
     assert list(changed.families) == ["pixels"]
@@ -74,7 +79,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
     assert changed.families["pixels"].training.steps == 9
     assert changed.families["pixels"].training.batch_size == toy_config.families["pixels"].training.batch_size
     assert changed.families["pixels"].measurement == toy_config.families["pixels"].measurement
-    plan = changed.plan()
+    plan = changed.plan("scaling")
     assert [run.name for run in plan.runs] == ["pixels-057k"]
     assert plan.runs[0].training.seed == 3
     assert plan.runs[0].training.learning_rate == toy_config.families["pixels"].training.learning_rate * 64 / 48
@@ -86,8 +91,8 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ({"preset": "huge"}, ValueError, "Unknown preset 'huge' of the scaling study; the known ones are demo, toy"),
         ({"stepz": 3}, ValueError, "The scaling study has no setting 'stepz'; its settings are preset, families"),
         ({"families": {"text": {"widhts": [16]}}}, ValueError, "'text' of the scaling study has no setting 'widhts'"),
-        ({"families": {"sound": {}}}, ValueError, "'sound' of the scaling study lacks 'data', 'widths'"),
-        ({"families": {"text": {"widths": []}}}, ValueError, r"FamilyConfig.widths is \(\); expected at least one"),
+        ({"families": {"sound": {}}}, ValueError, "'sound' of the scaling study lacks 'data', 'training', 'measurement'"),
+        ({"families": {"text": {"widths": []}}}, ValueError, r"FamilyConfig.widths is \(\); expected at least one width, or else"),
         ({"families": {"text": {"widths": [16, 16]}}}, ValueError, "expected different widths"),
         ({"families": {"text": {"widths": [24]}}}, ValueError, "width is 24; expected a positive multiple of 16"),
         (
@@ -107,7 +112,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ),
         ({"families": 3}, TypeError, "families of the scaling study is 3; expected families by name"),
         ({"families": {"text": None, "pixels": None}}, ValueError, "families is {}; expected at least one family"),
-        ({"seed": -1}, ValueError, "ScalingConfig.seed is -1; expected at least 0"),
+        ({"seeds": [-1]}, ValueError, r"FamiliesConfig.seeds is \(-1,\); expected at least 0"),
         (
             {"families": {"pixels": {"training": {"batch_size": 2000}}}},
             ValueError,
@@ -117,7 +122,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
 )
 def test_impossible_settings_are_named(settings: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        ScalingConfig.from_dict({"preset": "toy", **settings}).plan()
+        config_of({"preset": "toy", **settings}).plan("scaling")
 
 
 def test_the_folder_is_complete_before_anything_runs(tmp_path: Path) -> None:
@@ -128,6 +133,7 @@ def test_the_folder_is_complete_before_anything_runs(tmp_path: Path) -> None:
     assert (header["study"], header["preset"]) == ("scaling", "toy")
     assert header["families"]["pixels"] == {
         "label": "Images (8 × 8 digits)",
+        "is_sweep": False,
         "runs": ["pixels-004k", "pixels-014k"],
     }
     assert [path.name for path in folders] == [run.name for run in plan.runs]
@@ -150,7 +156,7 @@ def test_the_same_plan_is_written_again_without_a_change(tmp_path: Path) -> None
 def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path: Path) -> None:
     write_plan(tmp_path / "study", toy())
     with pytest.raises(ForeignFolderError, match=r"training.seed is 0 there, 1 here.*Choose another output folder"):
-        write_plan(tmp_path / "study", toy(seed=1))
+        write_plan(tmp_path / "study", toy(seeds=[1]))
 
 
 def test_a_study_of_other_sizes_is_refused(tmp_path: Path) -> None:

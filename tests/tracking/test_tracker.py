@@ -227,7 +227,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
 def test_a_run_folder_is_written_to_under_the_lock_of_the_caller(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", {"name": "text-056k"})
     with folder.lock():
-        with sr.Tracker(make_model(), schedule=1, out=folder) as tracker:
+        with sr.Tracker(make_model(), schedule=1, out=folder.measurements) as tracker:
             tracker.measure(0, make_batch(), tokens=0, flops=0.0)
         # The tracker is closed, the lock is still the caller's.
         with pytest.raises(RunFolderBusyError), folder.lock(timeout=0):
@@ -322,7 +322,7 @@ def test_a_column_named_like_a_field_is_refused(name: str) -> None:
             r"measure, is tensor\(2\.5000\); expected an integer of 1 or more",
         ),
         ({"schedule": np.array(0)}, ValueError, r"measure, is 0; expected an integer of 1 or more"),
-        ({"out": 3}, TypeError, "out is 3; expected the path of a folder, a RunFolder, or None for no file"),
+        ({"out": 3}, TypeError, "out is 3; expected the path of a folder, a Table, or None for no file"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(

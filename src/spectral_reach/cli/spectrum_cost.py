@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from spectral_reach.studies.data.batches import Batch
+from spectral_reach.studies.data.dataset import Batch
 
 _STEPS_A_PRODUCT = 2.2
 """Training steps that a product with J^T and one with J take, at most: 1.0 to 1.6 were measured on Llamas."""

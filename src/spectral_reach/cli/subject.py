@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from spectral_reach.cli.sources import Source
     from spectral_reach.studies.data import TokenData
-    from spectral_reach.studies.data.batches import Batch
+    from spectral_reach.studies.data.dataset import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

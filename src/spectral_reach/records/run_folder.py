@@ -30,7 +30,7 @@ _FINISHED = "finished.json"
 
 
 class RunFolder:
-    """One run on disk: ``config.json``, ``measurements.parquet``, ``losses.parquet``, ``checkpoints/``, ``snapshots/``.
+    """One run on disk: ``config.json``, three tables, ``checkpoints/`` and ``snapshots/``.
 
     Killed at any instant, each file is whole. Reading needs no lock; who writes holds ``lock()``. Built by
     ``create`` and ``open``.
@@ -38,8 +38,9 @@ class RunFolder:
     Attributes:
         path: the folder.
         config: what the run is, as JSON values.
-        measurements: one row for each measured step.
-        losses: one row for each step.
+        measurements: one row for each measured step, ``measurements.parquet``.
+        heldout_measurements: the same on held-out data, ``heldout_measurements.parquet``.
+        losses: one row for each step, ``losses.parquet``.
         checkpoints: from where the run can go on.
         snapshots: weights that the run keeps for good.
     """
@@ -48,6 +49,7 @@ class RunFolder:
         self.path = path
         self.config = config
         self.measurements = Table(path / "measurements.parquet")
+        self.heldout_measurements = Table(path / "heldout_measurements.parquet")
         self.losses = Table(path / "losses.parquet")
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.snapshots = Snapshots(path / "snapshots")

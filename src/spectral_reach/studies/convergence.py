@@ -8,7 +8,7 @@ from typing import Any
 
 from spectral_reach.studies.analysis.convergence_report import FULL_CONTEXT, report
 from spectral_reach.studies.config import as_mapping, check, check_types, check_whole_numbers, from_preset
-from spectral_reach.studies.plan import FamilyPlan, StudyPlan
+from spectral_reach.studies.plan import StudyPlan
 from spectral_reach.studies.registry import Study, register
 from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.tasks.trace_draws import ONE_FOR_ALL, TraceDraws
@@ -103,14 +103,13 @@ class ConvergenceConfig:
             snapshots=self.snapshots,
         )
         data = family.data.load()
-        runs = tuple(
-            family.run(FAMILY, width, data, seed=self.seed, threads=self.threads) for width in sorted(self.widths)
-        )
+        families = family.plan(FAMILY, data, seeds=(self.seed,), threads=self.threads)
+        runs = families[FAMILY].runs
         return StudyPlan(
             study=_NAME,
             preset=self.preset,
             settings=as_mapping(self),
-            families={FAMILY: FamilyPlan(label=data.label, runs=runs)},
+            families=families,
             tasks=tuple(self._tasks(runs)),
         )
 

@@ -72,9 +72,11 @@ def expected_cost(plan: StudyPlan, workers: int) -> Cost:
 
 
 def _units(run: RunConfig) -> int:
-    """Sequences measured in the whole run."""
+    """Units measured in the whole run."""
     measurement, steps = run.measurement, run.training.steps
-    return sum(measurement.units_at(step, steps) for step in measurement.measured_steps(steps))
+    return sum(
+        measurement.units_at(step, steps) + measurement.heldout_units for step in measurement.measured_steps(steps)
+    )
 
 
 def _measurements(run: RunConfig) -> int:
@@ -84,14 +86,14 @@ def _measurements(run: RunConfig) -> int:
 def _measurement_flops(run: RunConfig) -> int:
     # A pass over all units for the gradients of each, and one for each probe over those that are probed.
     probed = run.measurement.units_of_trace * run.measurement.probes * _measurements(run)
-    return 6 * (_units(run) + probed) * run.model.context * run.model.parameters
+    return 6 * (_units(run) + probed) * run.model.tokens_per_unit * run.model.parameters
 
 
 def _seconds(run: RunConfig) -> float:
     steps, measured = run.training.steps, _units(run)
     flops = run.spent(steps)["flops"] + _measurement_flops(run)
     passes = steps * 3 + 12 * _measurements(run)
-    tokens = run.spent(steps)["tokens"] + 3 * measured * run.model.context
+    tokens = run.spent(steps)["tokens"] + 3 * measured * run.model.tokens_per_unit
     return _SECONDS_TO_START + flops / _FLOPS_PER_SECOND + passes * _SECONDS_A_PASS + tokens * _SECONDS_A_TOKEN
 
 

@@ -14,10 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyPlan:
-    """Runs that differ in size alone. ``label`` is what a figure calls them."""
+    """Runs that differ in size and seed alone, or a sweep.
+
+    Attributes:
+        label: what a figure calls them.
+        runs: smallest first.
+        is_sweep: whether they are short runs that choose learning rates, which no figure compares.
+    """
 
     label: str
     runs: tuple[RunConfig, ...]
+    is_sweep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +55,12 @@ class StudyPlan:
                 f"The study has more than one run named {', '.join(twice)}; expected sizes that differ by at least a "
                 "thousand parameters."
             )
+        for i, run in enumerate(self.runs):
+            if lacking := [name for name in run.needs if name not in names[:i]]:
+                raise ValueError(
+                    f"The run {run.name!r} needs {', '.join(lacking)}; expected runs of the same study that come "
+                    "before it: put their family first."
+                )
 
     @property
     def runs(self) -> tuple[RunConfig, ...]:

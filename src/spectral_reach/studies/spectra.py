@@ -9,7 +9,7 @@ from typing import Any
 from spectral_reach.studies.analysis.spectra_report import report
 from spectral_reach.studies.config import as_mapping, check, check_types, from_preset
 from spectral_reach.studies.data.batches import measurement_batch
-from spectral_reach.studies.plan import FamilyPlan, StudyPlan
+from spectral_reach.studies.plan import StudyPlan
 from spectral_reach.studies.registry import Study, register
 from spectral_reach.studies.tasks.snapshot_spectrum import SnapshotSpectrum, most_frequent
 from spectral_reach.studies.tasks.task import Task
@@ -88,12 +88,13 @@ class SpectraConfig:
         for batch in range(self.sequences):
             # Before anything is trained: a sequence may have fewer different tokens.
             most_frequent(measurement_batch(data, batch, seed=self.seed, units=1)[1], self.classes)
-        run = family.run(FAMILY, self.width, data, seed=self.seed, threads=self.threads)
+        families = family.plan(FAMILY, data, seeds=(self.seed,), threads=self.threads)
+        (run,) = families[FAMILY].runs
         return StudyPlan(
             study=_NAME,
             preset=self.preset,
             settings=as_mapping(self),
-            families={FAMILY: FamilyPlan(label=data.label, runs=(run,))},
+            families=families,
             tasks=tuple(self._tasks(run)),
         )
 

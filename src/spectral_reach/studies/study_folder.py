@@ -120,7 +120,7 @@ def _header(plan: StudyPlan) -> dict[str, Any]:
         "preset": plan.preset,
         "settings": dict(plan.settings),
         "families": {
-            name: {"label": family.label, "runs": [run.name for run in family.runs]}
+            name: {"label": family.label, "is_sweep": family.is_sweep, "runs": [run.name for run in family.runs]}
             for name, family in plan.families.items()
         },
         "tasks": [task.name for task in plan.tasks],

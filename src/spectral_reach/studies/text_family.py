@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spectral_reach.studies.scaling import FamilyConfig
+from spectral_reach.studies.family import FamilyConfig
 from spectral_reach.studies.training.config import MeasurementConfig, TrainingConfig
 from spectral_reach.studies.training.run_config import DataConfig
 
@@ -30,7 +30,7 @@ def text_family(
             warmup_steps=steps // 20,
             schedule="constant",
             heldout_every=max(1, steps // 4),
-            heldout_sequences=batch_size,
+            heldout_units=batch_size,
             checkpoint_every=max(1, steps // 4),
             snapshots=snapshots,
         ),

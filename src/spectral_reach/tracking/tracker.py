@@ -21,6 +21,7 @@ from spectral_reach.measured.losses import Loss, resolve_loss
 from spectral_reach.measured.parameters import Selection, select_parameters
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.records.table import Table
 from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
 
 _FIELDS = tuple(field.name for field in fields(Decomposition))
@@ -38,8 +39,8 @@ class Tracker:
         schedule: measure every n steps (int), at these steps (``sr.log_windows``), or where ``schedule(step)``
             is true. Steps count the updates made so far: 0 is the untrained model.
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
-            same settings has left it, and no other process may write it until ``close()``. A ``RunFolder`` is
-            written to under the caller's lock. None keeps the rows in memory only.
+            same settings has left it, and no other process may write it until ``close()``. A ``Table`` (of a
+            ``RunFolder``) is written to under the caller's lock. None keeps the rows in memory only.
         loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
             ``memory_budget``.
         noise_units: as in ``sr.decompose``, or what ``noise_units(step)`` says. With None a measurement that shares the
@@ -75,7 +76,7 @@ class Tracker:
         model: nn.Module,
         *,
         schedule: Schedule,
-        out: str | Path | RunFolder | None = None,
+        out: str | Path | Table | None = None,
         loss: Loss = "cross_entropy",
         estimator: str = "auto",
         probes: int = 1,
@@ -96,8 +97,8 @@ class Tracker:
         if noise_units is not None and not callable(noise_units):
             noise_units = integer_from(2, "noise_units", noise_units)
         memory_budget = integer_from(1, "memory_budget", memory_budget)
-        if out is not None and not isinstance(out, (str, os.PathLike, RunFolder)):
-            raise TypeError(f"out is {out!r}; expected the path of a folder, a RunFolder, or None for no file")
+        if out is not None and not isinstance(out, (str, os.PathLike, Table)):
+            raise TypeError(f"out is {out!r}; expected the path of a folder, a Table, or None for no file")
         if isinstance(parameters, Iterator):
             parameters = tuple(parameters)  # Every measurement goes through it again.
         chosen = select_parameters(unwrapped(model), parameters)
@@ -116,15 +117,16 @@ class Tracker:
         }
         self._closed = False
         self._history: list[dict[str, Any]] = []
-        self._folder: RunFolder | None = None
+        self._table: Table | None = None
         with ExitStack() as held:
-            if isinstance(out, RunFolder):
-                self._folder = out
+            if isinstance(out, Table):
+                self._table = out
             elif out is not None:
-                self._folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
-                held.enter_context(self._folder.lock())
-            if self._folder is not None:
-                self._history = self._folder.measurements.rows()
+                folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
+                held.enter_context(folder.lock())
+                self._table = folder.measurements
+            if self._table is not None:
+                self._history = self._table.rows()
             self._held = held.pop_all()
         self._recorded = {row["step"] for row in self._history}
 
@@ -208,8 +210,8 @@ class Tracker:
 
     def _record(self, row: dict[str, Any], result: Decomposition) -> None:
         row |= result.as_dict()
-        if self._folder is not None:
-            self._folder.measurements.append(row)
+        if self._table is not None:
+            self._table.append(row)
         self._history.append(row)
         self._recorded.add(row["step"])
 

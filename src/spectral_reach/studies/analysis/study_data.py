@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.records.table import Table
 from spectral_reach.studies.analysis.estimate import FloatArray
+from spectral_reach.studies.training.rate_choice import read_chosen_rate
+from spectral_reach.studies.training.usage import read_usage
 
 STUDY_FORMAT = "spectral-reach study"
 STUDY_VERSION = 1
@@ -64,12 +66,20 @@ class RunData:
         name: name of the run and of its folder.
         parameters: all trainable parameters; the size of the model and the P of its compute, 6 P tokens.
         parameters_without_embeddings: the same without token and position embeddings.
-        unigram_entropy: entropy of the training tokens' frequencies in nats: the loss of knowing nothing
-        else.
+        unigram_entropy: entropy of the training targets' frequencies in nats: the loss of knowing nothing else.
         steps: updates that the run was planned to make.
         warmup_steps: updates over which the learning rate rises.
         is_finished: whether the run has made them all.
+        seed: of its weights, data order and probes.
+        width: of the model.
+        learning_rate: its peak, the chosen one where a sweep has chosen it.
+        trained: ``all``, or the ``readout`` on a frozen backbone.
+        backbone: the run whose final weights that backbone has; None where it is random, or all is trained.
         facts: everything that the run recorded about its model and data.
+        usage: a record of every sitting (``studies.training.usage``).
+        config: its whole configuration.
+        measurements: on training data.
+        heldout: on held-out data; empty where the run takes none.
     """
 
     name: str
@@ -79,8 +89,16 @@ class RunData:
     steps: int
     warmup_steps: int
     is_finished: bool
+    seed: int
+    width: int
+    learning_rate: float
+    trained: str
+    backbone: str | None
     facts: Mapping[str, Any]
+    usage: tuple[Mapping[str, Any], ...]
+    config: Mapping[str, Any]
     measurements: Measurements
+    heldout: Measurements
     losses: Losses
 
     @property
@@ -91,22 +109,56 @@ class RunData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyData:
-    """The runs of one family, sorted by parameters, then by name. ``not_started`` have no folder yet."""
+    """The runs of one family, sorted by parameters, then by name.
+
+    Attributes:
+        key: the name of the family in its study.
+        label: what a figure calls it.
+        is_sweep: whether these are short runs that choose learning rates, not to be compared by size.
+        runs: those that have a folder.
+        not_started: the names of the others.
+    """
 
     key: str
     label: str
+    is_sweep: bool
     runs: tuple[RunData, ...]
     not_started: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyData:
-    """A study: its families in the order in which they were declared."""
+    """A study: its families in the order in which they were declared.
+
+    Attributes:
+        path: its folder.
+        study: its name in the registry.
+        preset: of its settings.
+        settings: all of them.
+        families: those that are compared by size.
+        sweeps: those of short runs that choose learning rates.
+    """
 
     path: Path
     study: str
     preset: str
+    settings: Mapping[str, Any]
     families: tuple[FamilyData, ...]
+    sweeps: tuple[FamilyData, ...] = ()
+
+    def family(self, key: str) -> FamilyData:
+        """The family called ``key``.
+
+        Raises:
+            ForeignFolderError: the study has none of this name.
+        """
+        for family in self.families:
+            if family.key == key:
+                return family
+        raise ForeignFolderError(
+            f"{self.path} has the families {', '.join(family.key for family in self.families) or '(none)'}; expected "
+            f"one called {key!r}: give the folder of a study that has it."
+        )
 
 
 def read_study(folder: Path | str) -> StudyData:
@@ -119,15 +171,14 @@ def read_study(folder: Path | str) -> StudyData:
     """
     path = Path(folder)
     header = _read_header(path)
-    families = tuple(
-        _read_family(path, key, _entry(path, family, "label", str), _entry(path, family, "runs", list))
-        for key, family in _entry(path, header, "families", dict).items()
-    )
+    families = [_read_family(path, key, family) for key, family in _entry(path, header, "families", dict).items()]
     return StudyData(
         path=path,
         study=_entry(path, header, "study", str),
         preset=_entry(path, header, "preset", str),
-        families=families,
+        settings=_entry(path, header, "settings", dict),
+        families=tuple(family for family in families if not family.is_sweep),
+        sweeps=tuple(family for family in families if family.is_sweep),
     )
 
 
@@ -150,12 +201,14 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _read_family(path: Path, key: str, label: str, names: Sequence[str]) -> FamilyData:
+def _read_family(path: Path, key: str, family: Mapping[str, Any]) -> FamilyData:
+    names = _entry(path, family, "runs", list)
     waiting = [name for name in names if _has_not_begun(path / "runs" / name)]
     runs = [_read_run(path / "runs" / name, name) for name in names if name not in waiting]
     return FamilyData(
         key=key,
-        label=label,
+        label=_entry(path, family, "label", str),
+        is_sweep=bool(family.get("is_sweep", False)),
         runs=tuple(sorted(runs, key=lambda run: (run.parameters, run.name))),
         not_started=tuple(waiting),
     )
@@ -180,15 +233,24 @@ def _read_run(path: Path, name: str) -> RunData:
         steps=_entry(path, training, "steps", int),
         warmup_steps=_entry(path, training, "warmup_steps", int),
         is_finished=folder.is_finished,
+        seed=_entry(path, training, "seed", int),
+        width=_entry(path, _entry(path, config, "model", dict), "width", int),
+        learning_rate=read_chosen_rate(path) or _entry(path, training, "learning_rate", float),
+        trained=_entry(path, training, "trained", str),
+        backbone=config.get("backbone"),
         facts=facts,
+        usage=tuple(read_usage(path)),
+        config=config,
         measurements=_columns(Measurements, folder.measurements),
+        heldout=_columns(Measurements, folder.heldout_measurements),
         losses=_columns(Losses, folder.losses),
     )
 
 
 def _refuse_lost_rows(folder: RunFolder) -> None:
-    """A finished run has rows in both tables: without them a figure would show it as one that has measured nothing."""
-    for table in (folder.measurements, folder.losses):
+    """A finished run has rows in its tables: without them a figure would show it as one that has measured nothing."""
+    measured_heldout = folder.config.get("measurement", {}).get("heldout_units", 0) > 0
+    for table in (folder.measurements, folder.losses, *((folder.heldout_measurements,) if measured_heldout else ())):
         if folder.is_finished and len(table) == 0:
             raise RecordError(
                 f"{table.path} is missing or empty, though its run is finished; expected the rows of the run. It has "

@@ -3,5 +3,6 @@
 from spectral_reach.studies.models import llama as llama
 from spectral_reach.studies.models import vit as vit
 from spectral_reach.studies.models.registry import ModelConfig as ModelConfig
+from spectral_reach.studies.models.registry import family as family
 from spectral_reach.studies.models.registry import known as known
 from spectral_reach.studies.models.registry import model_config as model_config

@@ -1,16 +1,24 @@
 """Llama language models with random weights, from tiny to small: width, depth, heads and MLP grow together.
 
 Architecture: transformers' ``LlamaForCausalLM`` (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU,
-untied embeddings.
+embeddings untied unless asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping
+from spectral_reach.studies.config import check, check_types, from_mapping
+from spectral_reach.studies.models.parametrisation import (
+    STANDARD,
+    check_parametrisation,
+    member,
+    parametrise,
+    rate_factors,
+)
 from spectral_reach.studies.models.registry import check_dimensions, check_shape, register
 
 if TYPE_CHECKING:
@@ -39,6 +47,10 @@ class LlamaConfig:
         heads: attention heads in every layer.
         mlp_width: hidden width of the gated MLP.
         tied: whether the readout is the transposed token embedding.
+        key_value_heads: of every layer, each shared by as many of the heads; 0 for one each.
+        parametrisation: ``standard``, or ``mup``, maximal update parametrisation (``models.parametrisation``).
+        base_width: in muP the width where it is the standard parametrisation; else 0.
+        base_head_width: in muP the width of a head there, 0 for heads as wide as here; else 0.
     """
 
     vocabulary: int
@@ -48,12 +60,20 @@ class LlamaConfig:
     heads: int
     mlp_width: int
     tied: bool = False
+    key_value_heads: int = 0
+    parametrisation: str = STANDARD
+    base_width: int = 0
+    base_head_width: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("vocabulary", "context", "width", "depth", "heads", "mlp_width"):
             check(self, name, getattr(self, name) >= 1, "at least 1")
         check(self, "width", self.width % (2 * self.heads) == 0, f"a multiple of 2 x {self.heads} heads")
+        check(self, "key_value_heads", self.key_value_heads >= 0, "at least 0")
+        shared = self.key_value_heads == 0 or self.heads % self.key_value_heads == 0
+        check(self, "key_value_heads", shared, f"a divisor of the {self.heads} heads, or 0")
+        check_parametrisation(self)
 
     @property
     def dimensions(self) -> Mapping[str, int]:
@@ -78,7 +98,8 @@ class LlamaConfig:
     @property
     def parameters_without_embeddings(self) -> int:
         """P without the token embedding and the readout: the layers and the last norm."""
-        attention = 4 * self.width**2
+        shared = (self.key_value_heads or self.heads) / self.heads
+        attention = round((2 + 2 * shared) * self.width**2)
         mlp = 3 * self.width * self.mlp_width
         norms = 2 * self.width
         return self.depth * (attention + mlp + norms) + self.width
@@ -95,6 +116,7 @@ class LlamaConfig:
             "intermediate_size": self.mlp_width,
             "num_hidden_layers": self.depth,
             "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads or self.heads,
             "max_position_embeddings": self.context,
             "tie_word_embeddings": self.tied,
             "use_cache": False,
@@ -102,23 +124,25 @@ class LlamaConfig:
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return LlamaForCausalLM(Architecture(**architecture))
+            model = LlamaForCausalLM(Architecture(**architecture))
+        parametrise(model, self.readout(model), self)
+        return model
 
     def readout(self, model: PreTrainedModel) -> nn.Linear:
         """The language-model head."""
-        head: nn.Linear = model.get_output_embeddings()
+        head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         return head
 
     def rate_factors(self, model: PreTrainedModel, optimiser: str) -> Mapping[str, float]:
-        """One rate for all."""
-        return {}
+        """One rate for all in standard parametrisation; else those of muP."""
+        return rate_factors(model, self.readout(model), self, optimiser)
 
     @classmethod
     def of_width(cls, width: int, dimensions: Mapping[str, int], options: Mapping[str, Any]) -> LlamaConfig:
-        """``llama(width)`` with ``options`` in place of what it derives."""
+        """``llama(width)`` with ``options`` in place of what it derives; in muP as deep as at ``base_width``."""
         check_dimensions(dimensions, _DIMENSIONS, _READS)
         check_shape(options, dimensions, _WHERE)
-        return from_mapping(cls, {**as_mapping(llama(width, **dimensions)), **options}, _WHERE)
+        return from_mapping(cls, member(partial(llama, **dimensions), width, options), _WHERE)
 
     @classmethod
     def of_shape(cls, shape: Mapping[str, Any], dimensions: Mapping[str, int]) -> LlamaConfig:

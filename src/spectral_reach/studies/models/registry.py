@@ -23,6 +23,10 @@ class ModelConfig(Protocol):
         """The sizes that the data have to share, by the names that ``Dataset.dimensions`` gives them."""
 
     @property
+    def width(self) -> int:
+        """Of the residual stream."""
+
+    @property
     def tokens_per_unit(self) -> int:
         """Tokens that the model processes of one unit: T of a sequence, patches and class token of an image."""
 
@@ -116,6 +120,17 @@ def known() -> tuple[str, ...]:
     return tuple(sorted(_families))
 
 
+def family(name: str) -> type[ModelConfig]:
+    """The configuration class of the family ``name``.
+
+    Raises:
+        ValueError: it is unknown; the message lists the known ones.
+    """
+    if name not in _families:
+        raise ValueError(f"Unknown model family {name!r}; the known ones are {', '.join(known())}.")
+    return _families[name]
+
+
 def name_of(config: ModelConfig) -> str:
     """The name under which the class of ``config`` is registered."""
     return next(name for name, family in _families.items() if family is type(config))
@@ -128,6 +143,4 @@ def model_config(name: str, settings: Mapping[str, Any]) -> ModelConfig:
         ValueError: the family or a setting is unknown (the message lists the known ones), missing or
             impossible.
     """
-    if name not in _families:
-        raise ValueError(f"Unknown model family {name!r}; the known ones are {', '.join(known())}.")
-    return from_mapping(_families[name], settings, f"The model family {name!r}")
+    return from_mapping(family(name), settings, f"The model family {name!r}")

@@ -1,4 +1,4 @@
-"""Loss on held-out sequences, taken without touching anything that training uses."""
+"""Loss on held-out units, taken without touching anything that training uses."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spectral_reach.studies.data.batches import Batch
+from spectral_reach.studies.data.dataset import Batch
 
 
 def logits_and_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (B, T, K), and their mean cross entropy in nats per token."""
+    """Logits, (B, T, K) or (B, K), and their mean cross entropy in nats per sample."""
     inputs, targets = batch
     logits: torch.Tensor = model(inputs).logits
-    return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return logits, F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 @torch.no_grad()
 def heldout_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Mean cross entropy in nats per token over all ``batches``, in evaluation mode.
+    """Mean cross entropy in nats per sample over all ``batches``, in evaluation mode.
 
     No dropout is drawn, so no generator moves; the model goes back to the mode that it was in.
     """

@@ -1,9 +1,9 @@
 """The training loop: one run, from its configuration to its folder, resumable at any instant.
 
 Everything a step does is a function of the configuration, the number of the step and the state that a checkpoint
-holds (weights, AdamW's averages, torch's generator): batches are drawn from (seed, step), the learning rate is
-computed from the step, and measuring changes nothing. So a run killed at any moment and resumed writes, bit for bit,
-the files of an undisturbed one; the steps after the last checkpoint are made again.
+holds (weights, the optimiser's averages, torch's generators): batches are drawn from (seed, step), the learning rate
+is computed from the step, and measuring changes nothing. So a run killed at any moment and resumed writes, bit for
+bit, the files of an undisturbed one; the steps after the last checkpoint are made again.
 """
 
 from __future__ import annotations
@@ -12,21 +12,30 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies.data import TokenData
+from spectral_reach.studies.data import Dataset
 from spectral_reach.studies.data.batches import heldout_batches, training_batch
 from spectral_reach.studies.threads import threads_of_torch
-from spectral_reach.studies.training.evaluation import heldout_loss, logits_and_loss
-from spectral_reach.studies.training.measuring import batch_to_measure
-from spectral_reach.studies.training.optimiser import adamw
+from spectral_reach.studies.training.backbone import freeze_backbone, load_backbone
+from spectral_reach.studies.training.device import device_of, moved, precision_of
+from spectral_reach.studies.training.evaluation import heldout_loss
+from spectral_reach.studies.training.measuring import batch_to_measure, heldout_batch
+from spectral_reach.studies.training.optimiser import optimiser_of
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
+from spectral_reach.studies.training.rate_choice import chosen_rate
 from spectral_reach.studies.training.run_config import RunConfig, check_data
 from spectral_reach.studies.training.state import restore_state, save_state
-from spectral_reach.tracking.tracker import Tracker
+from spectral_reach.studies.training.step import update
+from spectral_reach.studies.training.trackers import trackers
+from spectral_reach.studies.training.usage import Usage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +43,7 @@ log = logging.getLogger(__name__)
 def train(
     folder: RunFolder,
     config: RunConfig,
-    data: TokenData,
+    data: Dataset,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = ignore,
@@ -47,35 +56,37 @@ def train(
     ``step == steps``, has the held-out loss of the finished model.
 
     Raises:
-        ValueError: the data are not those of the configuration, or do not fit it.
-        FloatingPointError: the training loss is no longer finite.
-        RecordError: the folder cannot be written, or another process holds it.
+        ValueError: the data are not those of the configuration, or do not fit it; a device that is not there.
+        FloatingPointError: the training loss is no longer finite; a run that ``may_diverge`` ends there instead.
+        RecordError: the folder cannot be written, another process holds it, or a run that this one needs is not
+            finished.
     """
     check_data(config, data)
-    settings, steps = config.training, config.training.steps
     began = time.monotonic()
     with folder.lock(), threads_of_torch(config.threads):
         if folder.is_finished:
             return True
+        if config.rate_from:
+            rate = chosen_rate(folder, config.rate_from)
+            config = replace(config, training=replace(config.training, learning_rate=rate))
+        settings, steps = config.training, config.training.steps
+        device = device_of(settings)
         torch.manual_seed(settings.seed)
-        model = config.model.build(settings.seed)
-        optimiser = adamw(model, settings)
-        heldout = heldout_batches(data, sequences=settings.heldout_sequences, batch_size=settings.batch_size)
+        model = _model(folder, config).to(device)  # type: ignore[arg-type] # transformers mistypes it
+        optimiser = optimiser_of(model, settings, config.model.rate_factors(model, settings.optimiser))
+        heldout = [
+            moved(batch, device)
+            for batch in heldout_batches(
+                data, units=settings.heldout_units, batch_size=settings.batch_size // settings.accumulation
+            )
+        ]
         rows: list[dict[str, Any]] = []  # of losses.parquet, since the last checkpoint
         start = restore_state(folder.checkpoints, model, optimiser)
         folder.losses.truncate_from(start)
-        log.info("run %s: from step %d of %d", config.name, start, steps)
+        usage = Usage(folder.path, device, config.threads, start)
+        log.info("run %s on %s: from step %d of %d", config.name, device, start, steps)
 
-        with Tracker(
-            model,
-            schedule=config.measurement.measured_steps(steps),
-            out=folder,
-            estimator=config.measurement.estimator,
-            probes=config.measurement.probes,
-            units=config.measurement.units_of_trace,
-            noise_units=lambda step: config.measurement.units_of_noise(step, steps),
-            seed=settings.seed,
-        ) as tracker:
+        with trackers(model, folder, config) as (tracker, heldout_tracker):
 
             def checkpoint(step: int) -> None:
                 if step == start:
@@ -84,6 +95,7 @@ def train(
                 folder.losses.append_many(rows)
                 rows.clear()
                 save_state(folder.checkpoints, step, model, optimiser)
+                usage.write(step)
                 log.info("checkpoint at step %d", step)
 
             def keep_snapshot(step: int) -> None:
@@ -100,26 +112,38 @@ def train(
                 keep_snapshot(step)
 
                 batch = training_batch(data, step, seed=settings.seed, batch_size=settings.batch_size)
-                row: dict[str, Any] = {"step": step, **config.spent(step)}
-                measured = batch_to_measure(config, data, step, batch) if tracker.due(step) else None
                 spent: dict[str, Any] = config.spent(step)
-                if measured is not None and measured is not batch:
-                    tracker.measure(step, measured, **spent)
-                if step % settings.heldout_every == 0:
-                    row["heldout_loss"] = heldout_loss(model, heldout)
+                row: dict[str, Any] = {"step": step, **spent}
+                measured = batch_to_measure(config, data, step, batch) if tracker.due(step) else None
+                on_device = moved(batch, device)
+                with precision_of(settings, device):
+                    if measured is not None and measured is not batch:
+                        tracker.measure(step, moved(measured, device), **spent)
+                    if heldout_tracker is not None and heldout_tracker.due(step):
+                        held = heldout_batch(config, data, step)
+                        assert held is not None
+                        heldout_tracker.measure(step, moved(held, device), **spent)
+                    if step % settings.heldout_every == 0:
+                        row["heldout_loss"] = heldout_loss(model, heldout)
 
-                for group in optimiser.param_groups:
-                    group["lr"] = settings.rate(step)
-                logits, loss = logits_and_loss(model, batch)
+                in_step = None
                 if measured is batch:
-                    tracker.measure(step, batch, outputs=logits, step_loss=loss, **spent)
-                loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
-                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                optimiser.step()
-                optimiser.zero_grad()
 
-                row["train_loss"] = loss.item()
+                    def in_step(
+                        logits: torch.Tensor,
+                        loss: torch.Tensor,
+                        step: int = step,
+                        batch: Any = on_device,
+                        spent: Any = spent,
+                    ) -> None:
+                        tracker.measure(step, batch, outputs=logits, step_loss=loss, **spent)
+
+                row["train_loss"] = update(model, optimiser, on_device, step, settings, in_step)
                 if not math.isfinite(row["train_loss"]):
+                    if settings.may_diverge:
+                        log.info("diverged at step %d", step)
+                        folder.mark_finished({"steps": step, "heldout_loss": None})
+                        return True
                     raise FloatingPointError(
                         f"The training loss of run {config.name!r} is {row['train_loss']} at step {step}; expected "
                         "a finite number. Lower the learning rate or clip_norm in a new folder."
@@ -129,11 +153,23 @@ def train(
 
             checkpoint(steps)
             keep_snapshot(steps)
-            final = heldout_loss(model, heldout)
+            with precision_of(settings, device):
+                final = heldout_loss(model, heldout)
             folder.losses.append({"step": steps, **config.spent(steps), "heldout_loss": final})
             folder.mark_finished({"steps": steps, "heldout_loss": final})
     log.info("finished: held-out loss %.4f; %.1f s since step %d", final, time.monotonic() - began, start)
     return True
+
+
+def _model(folder: RunFolder, config: RunConfig) -> PreTrainedModel:
+    """The model before its first update, on the CPU."""
+    model = config.model.build(config.training.seed)
+    if config.training.trained == "readout":
+        readout = config.model.readout(model)
+        if config.backbone is not None:
+            load_backbone(folder.path.parent / config.backbone, model, readout)
+        freeze_backbone(model, readout)
+    return model
 
 
 def _progress(config: RunConfig, step: int, loss: float, measured: Sequence[Mapping[str, Any]]) -> Progress:

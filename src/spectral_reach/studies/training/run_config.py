@@ -10,7 +10,7 @@ from typing import Any
 from spectral_reach.studies import data as data_sets
 from spectral_reach.studies import models
 from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping
-from spectral_reach.studies.data import TokenData
+from spectral_reach.studies.data import Dataset
 from spectral_reach.studies.models.registry import ModelConfig, name_of
 from spectral_reach.studies.training.config import MeasurementConfig, TrainingConfig
 
@@ -31,7 +31,7 @@ class DataConfig:
         """Name and options side by side."""
         return {"name": self.name, **self.options}
 
-    def load(self) -> TokenData:
+    def load(self) -> Dataset:
         """The data themselves; see ``data.load`` for the errors."""
         return data_sets.load(self.name, **self.options)
 
@@ -47,6 +47,9 @@ class RunConfig:
         model: what learns.
         training: how.
         measurement: when and how it is measured.
+        backbone: for a linear probe, the run of the same study whose final weights the backbone has; random if None.
+        rate_from: runs of the same study, of which the one that ends with the lowest held-out loss sets the peak
+            learning rate; none if the run's own stands.
         threads: of every tensor operation; sums depend on it, so equal numbers need equal threads.
         facts: what was true of data and model when the run was planned (``facts_of``); a run whose data have
             changed since is refused.
@@ -58,6 +61,8 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig
     measurement: MeasurementConfig
+    backbone: str | None = None
+    rate_from: tuple[str, ...] = ()
     threads: int = 1
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,17 +70,28 @@ class RunConfig:
         check_types(self)
         check(self, "name", bool(self.name) and set(self.name) <= _IN_A_NAME, "letters, digits, - and _")
         check(self, "threads", self.threads >= 1, "at least 1")
+        check(self, "backbone", self.backbone is None or self.training.trained == "readout", "none to train all of it")
+        object.__setattr__(self, "rate_from", tuple(self.rate_from))
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
 
     @property
-    def tokens_per_step(self) -> int:
-        """Predicted tokens of one training step."""
-        return self.training.batch_size * self.model.context
+    def needs(self) -> tuple[str, ...]:
+        """Runs of the same study that have to be finished before this one begins."""
+        return (*(() if self.backbone is None else (self.backbone,)), *self.rate_from)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters that an update changes."""
+        return self.model.readout_parameters if self.training.trained == "readout" else self.model.parameters
 
     def spent(self, step: int) -> dict[str, int]:
-        """Predicted tokens, and FLOPs = 6 x parameters x tokens, of training before update ``step``."""
-        tokens = step * self.tokens_per_step
-        return {"tokens": tokens, "flops": 6 * self.model.parameters * tokens}
+        """Tokens, and FLOPs, of training before update ``step``.
+
+        2 x parameters x tokens for the forward pass and 4 x trained parameters x tokens for the backward pass and the
+        gradients: 6 x parameters x tokens where all are trained. An image has as many tokens as the model makes of it.
+        """
+        tokens = step * self.training.batch_size * self.model.tokens_per_unit
+        return {"tokens": tokens, "flops": (2 * self.model.parameters + 4 * self.trained_parameters) * tokens}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` reads them back."""
@@ -86,6 +102,8 @@ class RunConfig:
             "model": {"name": name_of(self.model), **as_mapping(self.model)},
             "training": as_mapping(self.training),
             "measurement": as_mapping(self.measurement),
+            "backbone": self.backbone,
+            "rate_from": list(self.rate_from),
             "threads": self.threads,
             "facts": dict(self.facts),
         }
@@ -101,23 +119,22 @@ class RunConfig:
         return from_mapping(cls, read_parts(values, "A run"), "A run")
 
 
-def facts_of(data: TokenData, model: ModelConfig) -> dict[str, Any]:
+def facts_of(data: Dataset, model: ModelConfig) -> dict[str, Any]:
     """What a reader of the run wants to know without loading data or model."""
     return {
         "parameters": model.parameters,
         "parameters_without_embeddings": model.parameters_without_embeddings,
-        "vocabulary": data.vocabulary,
-        "context": data.context,
+        **data.dimensions,
         "unigram_entropy": data.unigram_entropy,
         "data_hash": data.content_hash,
         "data_description": data.description,
-        "train_sequences": len(data.train),
-        "heldout_sequences": len(data.heldout),
+        "train_units": data.units("train"),
+        "heldout_units": data.units("heldout"),
         **data.facts,
     }
 
 
-def check_data(config: RunConfig, data: TokenData) -> None:
+def check_data(config: RunConfig, data: Dataset) -> None:
     """Refuse data that are not those the run was planned with, or that do not fit the model or the batches.
 
     Raises:
@@ -129,17 +146,20 @@ def check_data(config: RunConfig, data: TokenData) -> None:
             f"The data of run {config.name!r} have changed: content hash {data.content_hash[:12]}, expected "
             f"{planned[:12]}. Resume it with the interpreter and packages that began it, or begin a new folder."
         )
-    for name in ("vocabulary", "context"):
-        if getattr(data, name) != getattr(config.model, name):
-            raise ValueError(
-                f"The model of run {config.name!r} has {name} {getattr(config.model, name)}, its data "
-                f"{getattr(data, name)}; expected them equal. Plan the run with one value for both."
-            )
-    if config.training.batch_size > len(data.train):
+    if dict(data.dimensions) != dict(config.model.dimensions):
         raise ValueError(
-            f"Run {config.name!r} has batch_size {config.training.batch_size}; expected at most {len(data.train)}, "
-            "the training sequences of its data."
+            f"The model of run {config.name!r} is made for {_named(config.model.dimensions)}, its data have "
+            f"{_named(data.dimensions)}; expected them equal. Plan the run with one value for both."
         )
+    if config.training.batch_size > data.units("train"):
+        raise ValueError(
+            f"Run {config.name!r} has batch_size {config.training.batch_size}; expected at most {data.units('train')}, "
+            "the training units of its data."
+        )
+
+
+def _named(dimensions: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in dimensions.items())
 
 
 def read_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:

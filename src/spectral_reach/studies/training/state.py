@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _GENERATOR = "generator/torch"
+_CUDA_GENERATOR = "generator/cuda"
 
 
 def save_state(checkpoints: Checkpoints, step: int, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> None:
     """Everything that the steps from ``step`` on depend on, besides the configuration."""
     tensors = optimiser_tensors(model, optimiser)
     tensors[_GENERATOR] = torch.get_rng_state()
+    if model.device.type == "cuda":
+        tensors[_CUDA_GENERATOR] = torch.cuda.get_rng_state(model.device)
     checkpoints.save(step, tensors, {"step": step}, lambda folder: model.save_pretrained(folder))
 
 
 def restore_state(checkpoints: Checkpoints, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> int:
-    """Put the newest checkpoint back into model, optimiser and generator; the step it was taken at, 0 if none."""
+    """Put the newest checkpoint back into model, optimiser and generators; the step it was taken at, 0 if none."""
     checkpoint = checkpoints.latest()
     if checkpoint is None:
         return 0
@@ -31,4 +34,7 @@ def restore_state(checkpoints: Checkpoints, model: PreTrainedModel, optimiser: t
     tensors = checkpoint.tensors()
     restore_optimiser(model, optimiser, tensors)
     torch.set_rng_state(tensors[_GENERATOR])
+    # A run may go on on another kind of device; there only what is drawn differs.
+    if model.device.type == "cuda" and _CUDA_GENERATOR in tensors:
+        torch.cuda.set_rng_state(tensors[_CUDA_GENERATOR], model.device)
     return checkpoint.step

@@ -1,0 +1,126 @@
+"""A study of families: the same training at many sizes, on one data set or several. Each study file has its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectral_reach.studies.analysis.report import Report
+from spectral_reach.studies.config import (
+    SettingTypeError,
+    check,
+    check_types,
+    check_whole_numbers,
+    from_mapping,
+    overridden,
+)
+from spectral_reach.studies.data import Dataset
+from spectral_reach.studies.family import FamilyConfig
+from spectral_reach.studies.plan import FamilyPlan, StudyPlan
+from spectral_reach.studies.registry import Study, register
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamiliesConfig:
+    """The whole study.
+
+    Attributes:
+        preset: the ready-made configuration that this is, or that was changed to get it.
+        families: by name, in the order of their runs; the names appear in folders and on figures.
+        seeds: of weights, data order and probes; every size of every family is trained with each.
+        threads: of every run; equal numbers need equal threads.
+    """
+
+    preset: str
+    families: Mapping[str, FamilyConfig]
+    seeds: tuple[int, ...] = (0,)
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_whole_numbers(self, "seeds")
+        check(self, "families", len(self.families) > 0, "at least one family")
+        check(self, "seeds", len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds), "different seeds")
+        check(self, "seeds", all(0 <= seed < 2**63 for seed in self.seeds), "at least 0 and below 2**63")
+        check(self, "threads", self.threads >= 1, "at least 1")
+        for name, family in self.families.items():
+            if family.backbones is not None and family.backbones not in list(self.families)[: self._place(name)]:
+                raise ValueError(
+                    f"The family {name!r} takes its backbones from {family.backbones!r}; expected a family that comes "
+                    f"before it: {', '.join(list(self.families)[: self._place(name)]) or 'there is none'}."
+                )
+
+    def _place(self, name: str) -> int:
+        return list(self.families).index(name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; ``from_dict`` reads them back."""
+        families = {name: family.as_dict() for name, family in self.families.items()}
+        return {"preset": self.preset, "families": families, "seeds": list(self.seeds), "threads": self.threads}
+
+    def plan(self, study: str) -> StudyPlan:
+        """Every run, worked out: loads each data set once, and so builds its cache before any worker needs it.
+
+        Raises:
+            ValueError: data, model and batches do not fit each other.
+            RecordError: the cache cannot be written.
+        """
+        families: dict[str, FamilyPlan] = {}
+        loaded: dict[str, Dataset] = {}
+        for name, family in self.families.items():
+            key = repr(sorted(family.data.as_dict().items()))
+            if key not in loaded:
+                loaded[key] = family.data.load()
+            families |= family.plan(
+                name,
+                loaded[key],
+                seeds=self.seeds,
+                threads=self.threads,
+                backbones=() if family.backbones is None else families[family.backbones].runs,
+            )
+        return StudyPlan(study=study, preset=self.preset, settings=self.as_dict(), families=families)
+
+
+Presets = Mapping[str, Callable[[], FamiliesConfig]]
+
+
+def from_dict(presets: Presets, values: Mapping[str, Any], *, default: str, study: str) -> FamiliesConfig:
+    """A preset with some settings changed: ``{"preset": "demo", "families": {"text": {"widths": [16, 32]}}}``.
+
+    A family set to None is left out.
+
+    Raises:
+        ValueError: a preset or setting is unknown, missing or impossible; the message names it.
+        SettingTypeError: a setting is of the wrong type.
+    """
+    preset = values.get("preset", default)
+    if not isinstance(preset, str) or preset not in presets:
+        raise ValueError(f"Unknown preset {preset!r} of the {study} study; the known ones are {', '.join(presets)}.")
+    settings = overridden(presets[preset]().as_dict(), values)
+    chosen = settings["families"]
+    if not isinstance(chosen, Mapping):
+        raise SettingTypeError(f"families of the {study} study is {chosen!r}; expected families by name.")
+    settings["families"] = {
+        name: FamilyConfig.from_dict(family, f"The family {name!r} of the {study} study")
+        for name, family in chosen.items()
+        if family is not None
+    }
+    return from_mapping(FamiliesConfig, settings, f"The {study} study")
+
+
+def register_families(
+    name: str, description: str, presets: Presets, *, default: str, report: Callable[[Path], Report]
+) -> Study:
+    """Make a study of families known."""
+    return register(
+        Study(
+            name=name,
+            description=description,
+            presets={key: (preset.__doc__ or "").strip() for key, preset in presets.items()},
+            default_preset=default,
+            plan=lambda values: from_dict(presets, values, default=default, study=name).plan(name),
+            report=report,
+        )
+    )

@@ -1,0 +1,74 @@
+"""The learning rate of each size: one for all, scaled by a rule, given, or chosen by a small sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spectral_reach.studies.config import SettingTypeError, check, check_types
+from spectral_reach.studies.models.registry import ModelConfig
+
+RULES = ("constant", "inverse_width", "given", "sweep")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateConfig:
+    """How the peak learning rate of a size follows from ``training.learning_rate``, the base.
+
+    Attributes:
+        rule: ``constant``: the base (what muP is for). ``inverse_width``: base x reference_width / width, what Adam
+            wants of matrices with more inputs. ``given``: by width, from ``by_width``. ``sweep``: every factor of
+            ``factors`` times the rate of ``inverse_width`` is tried for ``sweep_steps`` updates, and the runs take the
+            rate that ended with the lowest held-out loss.
+        reference_width: the width that the base is for.
+        by_width: the rates of ``given``; the keys are widths.
+        factors: of the sweep.
+        sweep_steps: updates of each run of the sweep, at most those of the runs themselves.
+    """
+
+    rule: str = "inverse_width"
+    reference_width: int = 64
+    by_width: Mapping[str, float] = field(default_factory=dict)
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+    sweep_steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self, "rule", self.rule in RULES, " or ".join(RULES))
+        for name in ("reference_width", "sweep_steps"):
+            check(self, name, getattr(self, name) >= 1, "at least 1")
+        if not isinstance(self.by_width, Mapping):
+            raise SettingTypeError(f"RateConfig.by_width is {self.by_width!r}; expected rates by width.")
+        if not isinstance(self.factors, list | tuple):
+            raise SettingTypeError(f"RateConfig.factors is {self.factors!r}; expected a list of numbers.")
+        for name, values in (("by_width", self.by_width.values()), ("factors", self.factors)):
+            good = all(isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf for v in values)
+            check(self, name, good, "positive numbers")
+        check(self, "factors", len(self.factors) >= 2 and len(set(self.factors)) == len(self.factors), "two or more")
+        object.__setattr__(self, "factors", tuple(float(factor) for factor in self.factors))
+        by_width = {str(width): float(rate) for width, rate in self.by_width.items()}
+        object.__setattr__(self, "by_width", by_width)
+
+    def rate(self, base: float, model: ModelConfig) -> float:
+        """The peak rate of ``model``; of a sweep the one that it is centred on.
+
+        Raises:
+            ValueError: none is given for its width.
+        """
+        if self.rule == "constant":
+            return base
+        if self.rule == "given":
+            if str(model.width) not in self.by_width:
+                raise ValueError(
+                    f"RateConfig.by_width has rates for widths {', '.join(self.by_width) or '(none)'}; expected one "
+                    f"for {model.width} too, or another rule."
+                )
+            return self.by_width[str(model.width)]
+        return base * self.reference_width / model.width
+
+    def sweep(self, base: float, model: ModelConfig) -> tuple[float, ...]:
+        """The rates to try; none where the rule is no sweep."""
+        if self.rule != "sweep":
+            return ()
+        return tuple(factor * self.rate(base, model) for factor in sorted(self.factors))
