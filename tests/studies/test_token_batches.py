@@ -61,7 +61,7 @@ def test_batches_touch_no_global_generator(tokens: TokenData) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     training_batch(tokens, 0, seed=0, batch_size=4)
     measurement_batch(tokens, 0, seed=0, units=4)
-    heldout_batches(tokens, sequences=5, batch_size=2)
+    heldout_batches(tokens, units=5, batch_size=2)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index]
 
@@ -76,11 +76,11 @@ def test_measurement_batches_are_fresh_independent_and_reproducible(tokens: Toke
 
 
 def test_held_out_batches_are_spread_over_all_files_and_always_the_same(tokens: TokenData) -> None:
-    batches = heldout_batches(tokens, sequences=6, batch_size=4)
+    batches = heldout_batches(tokens, units=6, batch_size=4)
     assert [len(inputs) for inputs, _ in batches] == [4, 2]
     chosen = [row for batch in batches for row in rows(batch)]
     assert chosen == [tuple(tokens.heldout[i].tolist()) for i in (0, 3, 6, 10, 13, 16)]
-    everything = heldout_batches(tokens, sequences=1000, batch_size=64)
+    everything = heldout_batches(tokens, units=1000, batch_size=64)
     assert [row for batch in everything for row in rows(batch)] == [tuple(r) for r in tokens.heldout.tolist()]
 
 

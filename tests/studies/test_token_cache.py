@@ -1,14 +1,18 @@
 """The cache of derived data: whole or rebuilt, whoever died or writes at the same time."""
 
+import hashlib
 import multiprocessing
 import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spectral_reach.records.errors import RecordError
-from spectral_reach.studies.data.cache import cache_root, cached
+from spectral_reach.studies.data import file_hashes
+from spectral_reach.studies.data.cache import cache_root, cached, cached_files, sha256_of_file
+from spectral_reach.studies.data.file_hashes import file_hash
 
 FILES = {"a.npy": b"first file" * 100, "b.json": b"second file"}
 
@@ -130,3 +134,121 @@ def test_the_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert cache_root() == Path("/xdg/spectral-reach")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_root() == Path("/home/someone/.cache/spectral-reach")
+
+
+class FolderBuilder(Builder):
+    """Leaves the files in a folder, and counts how often."""
+
+    def __call__(self, folder: Path) -> None:  # type: ignore[override]
+        self.calls += 1
+        assert not list(folder.iterdir())
+        for name, content in FILES.items():
+            (folder / name).write_bytes(content)
+
+
+def test_files_to_map_are_built_once_and_handed_out_as_paths(root: Path) -> None:
+    build = FolderBuilder()
+    for _ in range(2):
+        files = cached_files("key", build)
+        assert files == {name: root / "key" / name for name in FILES}
+        assert {name: file.read_bytes() for name, file in files.items()} == FILES
+    assert build.calls == 1
+    assert {p.name for p in (root / "key").iterdir()} == {*FILES, "manifest.json", ".lock"}
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b"\x00" + path.read_bytes()[1:]),
+        lambda path: path.write_bytes(b"[]"),
+        lambda path: path.write_bytes(b'{"a.npy": 3}'),
+    ],
+    ids=["missing", "cut", "altered", "list", "other"],
+)
+def test_damaged_files_to_map_are_rebuilt(root: Path, file: str, damage: object) -> None:
+    build = FolderBuilder()
+    cached_files("key", build)
+    assert callable(damage)
+    damage(root / "key" / file)
+    files = cached_files("key", build)
+    assert {name: path.read_bytes() for name, path in files.items()} == FILES
+    assert build.calls == 2
+    cached_files("key", build)
+    assert build.calls == 2
+
+
+def test_a_copied_cache_counts_by_its_content(root: Path) -> None:
+    build = FolderBuilder()
+    for file in cached_files("key", build).values():
+        os.utime(file, (1, 1))
+    before = (root / "key" / "manifest.json").read_text()
+    cached_files("key", build)
+    assert build.calls == 1
+    # The new times are noted, so that the files are read once.
+    assert (root / "key" / "manifest.json").read_text() != before
+
+
+def test_a_build_of_files_that_fails_leaves_nothing(root: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "a.npy").write_bytes(b"half")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cached_files("key", fail)
+    assert [p.name for p in (root / "key").iterdir()] == [".lock"]
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(root: Path) -> None:
+    (root / "key" / ".partial-0123-files").mkdir(parents=True)
+    (root / "key" / ".partial-0123-files" / "a.npy").write_bytes(b"half")
+    cached_files("key", FolderBuilder())
+    assert not list((root / "key").glob(".partial-*"))
+
+
+def test_mapped_files_outlive_a_rebuild(root: Path) -> None:
+    files = cached_files("key", FolderBuilder())
+    mapped = np.memmap(files["a.npy"], dtype=np.uint8, mode="r")
+    (root / "key" / "b.json").unlink()
+    cached_files("key", FolderBuilder())
+    assert mapped.tobytes() == FILES["a.npy"]
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+def test_a_file_to_map_that_cannot_be_written_is_told(root: Path, file: str) -> None:
+    (root / "key" / file / "in the way").mkdir(parents=True)
+    told = rf"{file} cannot be written: .*, or set SPECTRAL_REACH_CACHE to a folder that can be written"
+    with pytest.raises(RecordError, match=told):
+        cached_files("key", FolderBuilder())
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counting(file: Path) -> str:
+        read.append(file.name)
+        return sha256_of_file(file)
+
+    monkeypatch.setattr(file_hashes, "sha256_of_file", counting)
+    source, link = tmp_path / "source", tmp_path / "link"
+    source.write_bytes(b"one")
+    link.symlink_to(source)
+    first = file_hash(source)
+    assert first == hashlib.sha256(b"one").hexdigest() == file_hash(source) == file_hash(link)
+    assert read == ["source"]
+    source.write_bytes(b"two")
+    os.utime(source, ns=(1, 2))
+    assert file_hash(source) == hashlib.sha256(b"two").hexdigest()
+    (note,) = (root / "file-hashes").iterdir()
+    note.write_text("damaged")
+    assert file_hash(source) == hashlib.sha256(b"two").hexdigest()
+    assert read == ["source"] * 3
+
+
+def test_a_file_to_hash_that_is_missing_is_told(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing cannot be read: No such file .*; expected a readable file\. Check"):
+        file_hash(tmp_path / "nothing")

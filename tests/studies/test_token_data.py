@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spectral_reach.studies import data
 from spectral_reach.studies.data.digits import BEGIN
+from spectral_reach.studies.data.token_streams import open_streams, write_facts, write_streams
 from spectral_reach.studies.data.tokens import TokenData, digest, unigram_entropy, windows
 
 
@@ -54,7 +56,7 @@ def test_the_first_token_is_an_input_only() -> None:
 @pytest.mark.parametrize(
     ("train", "heldout", "message"),
     [
-        (tokens([1, 2]).astype(np.int64), tokens([1, 2]), r"train tokens are int64 .*; expected uint16"),
+        (tokens([1, 2]).astype(np.int64), tokens([1, 2]), r"train tokens are int64 .*; expected uint16 or uint32"),
         (tokens([1, 2])[0], tokens([1, 2]), r"train tokens are uint16 of shape \(2,\)"),
         (tokens([1, 2]), np.zeros((0, 2), dtype=np.uint16), r"heldout tokens are uint16 of shape \(0, 2\)"),
         (tokens([1, 2]), tokens([1, 5]), r"heldout holds token 5; expected tokens below the vocabulary 5"),
@@ -112,3 +114,77 @@ def test_digits_are_the_same_every_time() -> None:
 def test_digits_have_no_options() -> None:
     with pytest.raises(ValueError, match="'digits' has no option 'size'; its options are none"):
         data.load("digits", size=8)
+
+
+@pytest.mark.parametrize(("vocabulary", "dtype"), [(50, np.uint16), (2**16, np.uint16), (2**16 + 1, np.uint32)])
+def test_streams_on_disk_are_the_same_data_without_reading_them(
+    tmp_path: Path, vocabulary: int, dtype: type[np.generic]
+) -> None:
+    rng = np.random.default_rng(0)
+    parts = {"train": rng.integers(0, 50, size=104), "heldout": rng.integers(0, 50, size=61)}
+    parts["heldout"][30] = vocabulary - 1
+    pieces = [("train", parts["train"][:40]), ("heldout", parts["heldout"]), ("train", parts["train"][40:])]
+    write_streams(tmp_path, iter(pieces), vocabulary)
+    write_facts(tmp_path, {"documents": 3})
+    streams = open_streams({file.name: file for file in tmp_path.iterdir()})
+    assert streams.facts == {"documents": 3}
+    opened = TokenData(name="n", label="l", description="d", content_hash="0", **streams.sequences(10))
+    for part, stream in parts.items():
+        tokens = getattr(opened, part)
+        assert tokens.dtype == dtype
+        np.testing.assert_array_equal(tokens, windows(stream.astype(dtype), 10))
+        assert np.shares_memory(tokens, getattr(streams, part).tokens)
+        counted = np.bincount(tokens[:, 1:].reshape(-1), minlength=vocabulary)
+        np.testing.assert_array_equal(opened.target_counts[part], counted)
+    in_memory = make(np.array(opened.train), np.array(opened.heldout), vocabulary)
+    # Sums of at most 100 terms: rounding is far below.
+    assert opened.unigram_entropy == pytest.approx(in_memory.unigram_entropy, rel=1e-13)
+    inputs, targets = opened.batch("heldout", np.array([2, 0]))
+    assert inputs[:, 0].tolist() == [parts["heldout"][20], parts["heldout"][0]]
+    assert targets[0, -1] == vocabulary - 1
+
+
+def test_a_token_that_the_vocabulary_lacks_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"The tokenizer gives token 7; expected tokens below its vocabulary 7\. Use"):
+        write_streams(tmp_path, [("train", np.array([1, 7]))], 7)
+
+
+@pytest.mark.parametrize("counts", [[0, 1, 2], [0, 3, 0, 0, 0], [0, 3, -1, 0, 0]])
+def test_counts_that_are_not_of_these_targets_are_refused(counts: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"counts of train targets have shape .*; expected \(5,\) and 2\. Count the"):
+        TokenData(
+            name="n",
+            label="l",
+            description="d",
+            train=tokens([4, 1, 1]),
+            heldout=tokens([4, 1, 1]),
+            vocabulary=5,
+            content_hash="0",
+            target_counts={"train": np.array(counts), "heldout": np.array([0, 2, 0, 0, 0])},
+        )
+
+
+def test_a_first_token_out_of_the_vocabulary_is_refused_also_with_counts() -> None:
+    counts = np.array([0, 2, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"train holds token 5; expected tokens below the vocabulary 5"):
+        TokenData(
+            name="n",
+            label="l",
+            description="d",
+            train=tokens([5, 1, 1]),
+            heldout=tokens([4, 1, 1]),
+            vocabulary=5,
+            content_hash="0",
+            target_counts={"train": counts, "heldout": counts},
+        )
+
+
+def test_a_data_set_is_named_in_one_word() -> None:
+    assert data.parse_name("digits") == ("digits", {})
+    assert data.parse_name("stdlib:512") == ("stdlib", {"vocabulary": "512"})
+    with pytest.raises(ValueError, match="Unknown data set 'cats'"):
+        data.parse_name("cats:x")
+    with pytest.raises(ValueError, match="'digits:x' has something after the colon, but 'digits' has no options"):
+        data.parse_name("digits:x")
+    with pytest.raises(ValueError, match="'stdlib:' has nothing after the colon; expected stdlib:VOCABULARY"):
+        data.parse_name("stdlib:")

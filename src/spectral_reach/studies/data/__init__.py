@@ -5,4 +5,5 @@ from spectral_reach.studies.data import stdlib as stdlib
 from spectral_reach.studies.data.dataset import Dataset as Dataset
 from spectral_reach.studies.data.registry import known as known
 from spectral_reach.studies.data.registry import load as load
+from spectral_reach.studies.data.registry import parse_name as parse_name
 from spectral_reach.studies.data.tokens import TokenData as TokenData

@@ -7,14 +7,18 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from spectral_reach.records.atomic import make_folder, write_atomically
+from spectral_reach.records.atomic import built_aside, make_folder, remove_leftovers, write_atomically
 from spectral_reach.records.errors import write_errors_told
 
+T = TypeVar("T")
+
 _MANIFEST = "manifest.json"
-_ELSEWHERE = "set SPECTRAL_REACH_CACHE to a folder that can be written"
+ELSEWHERE = "set SPECTRAL_REACH_CACHE to a folder that can be written"
+"""The remedy of errors about the cache, besides mending the place itself."""
 
 
 def cache_root() -> Path:
@@ -26,7 +30,7 @@ def cache_root() -> Path:
 
 
 def cached(key: str, build: Callable[[], Mapping[str, bytes]]) -> dict[str, bytes]:
-    """The files that ``build()`` makes, by name; from the cache folder ``key`` where they are whole.
+    """The files that ``build()`` makes, by name and read; from the cache folder ``key`` where they are whole.
 
     ``key`` must change with everything the content depends on. A manifest, written last, holds each file's
     sha256: files that do not match it (a killed write, a damaged disk) are built again.
@@ -34,33 +38,105 @@ def cached(key: str, build: Callable[[], Mapping[str, bytes]]) -> dict[str, byte
     Raises:
         RecordError: the cache folder cannot be written.
     """
-    folder = cache_root() / key
-    if (files := _whole(folder)) is not None:
-        return files
-    make_folder(folder, _ELSEWHERE)
-    with write_errors_told(folder, _ELSEWHERE), FileLock(folder / ".lock"):
-        # Another process may have built it while this one waited for the lock.
-        if (files := _whole(folder)) is not None:
-            return files
+
+    def make(folder: Path) -> dict[str, bytes]:
         files = dict(build())
         for name, content in files.items():
-            write_atomically(folder / name, _writer(content), _ELSEWHERE)
-        manifest = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        write_atomically(folder / _MANIFEST, _writer(json.dumps(manifest, indent=1).encode()), _ELSEWHERE)
+            write_atomically(folder / name, _writer(content), ELSEWHERE)
+        _write_manifest(folder, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
         return files
 
+    return _whole_or_made(cache_root() / key, _read_whole, make)
 
-def _whole(folder: Path) -> dict[str, bytes] | None:
+
+def cached_files(key: str, build: Callable[[Path], None]) -> dict[str, Path]:
+    """The files that ``build(folder)`` leaves in an empty folder, by name, unread: to be memory-mapped.
+
+    As ``cached``, for files too large to read each time: where sizes and times of change are those of the manifest the
+    files count as whole. Where a time differs (a copied cache) their sha256 decides. A file is replaced, never
+    rewritten, so one that another process has mapped stays as it is.
+
+    Raises:
+        RecordError: the cache folder cannot be written.
+    """
+
+    def make(folder: Path) -> dict[str, Path]:
+        if (hashes := _intact(folder)) is None:
+            remove_leftovers(folder)
+            built = built_aside(folder / "files", build)
+            hashes = {file.name: sha256_of_file(file) for file in sorted(built.iterdir())}
+            for name in hashes:
+                with write_errors_told(folder / name, ELSEWHERE):
+                    (built / name).replace(folder / name)
+            built.rmdir()
+        _write_manifest(folder, {name: {"sha256": sha256} | _state(folder / name) for name, sha256 in hashes.items()})
+        return {name: folder / name for name in hashes}
+
+    return _whole_or_made(cache_root() / key, _unchanged, make)
+
+
+def sha256_of_file(file: Path) -> str:
+    """sha256 of a file's content, read in pieces."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _whole_or_made(folder: Path, whole: Callable[[Path], T | None], make: Callable[[Path], T]) -> T:
+    if (files := whole(folder)) is not None:
+        return files
+    make_folder(folder, ELSEWHERE)
+    with write_errors_told(folder, ELSEWHERE), FileLock(folder / ".lock"):
+        # Another process may have built it while this one waited for the lock.
+        return files if (files := whole(folder)) is not None else make(folder)
+
+
+def _read_whole(folder: Path) -> dict[str, bytes] | None:
+    manifest = _manifest(folder)
     try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
-        if not isinstance(manifest, dict) or not manifest:
-            return None
         files = {name: (folder / name).read_bytes() for name in manifest}
-    except (OSError, ValueError):
-        # Absent, damaged or unreadable: building again either mends it or says why it cannot be written.
+    except OSError:
+        # Absent or unreadable: building again either mends it or says why it cannot be written.
         return None
     intact = all(hashlib.sha256(content).hexdigest() == manifest[name] for name, content in files.items())
-    return files if intact else None
+    return files if files and intact else None
+
+
+def _unchanged(folder: Path) -> dict[str, Path] | None:
+    manifest = _manifest(folder)
+    try:
+        same = all({"sha256": entry["sha256"]} | _state(folder / name) == entry for name, entry in manifest.items())
+    except (OSError, TypeError, KeyError):
+        return None
+    return {name: folder / name for name in manifest} if manifest and same else None
+
+
+def _intact(folder: Path) -> dict[str, str] | None:
+    """The sha256 of each file, where all are as the manifest says."""
+    manifest = _manifest(folder)
+    try:
+        hashes = {name: sha256_of_file(folder / name) for name in manifest}
+        same = all(hashes[name] == entry["sha256"] for name, entry in manifest.items())
+    except (OSError, TypeError, KeyError):
+        return None
+    return hashes if hashes and same else None
+
+
+def _state(file: Path) -> dict[str, int]:
+    status = file.stat()
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest says by file name; empty where it is absent or damaged, which means building again."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomically(folder / _MANIFEST, _writer(json.dumps(manifest, indent=1).encode()), ELSEWHERE)
 
 
 def _writer(content: bytes) -> Callable[[Path], None]:

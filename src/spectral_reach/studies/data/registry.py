@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spectral_reach.studies.data.dataset import Dataset
@@ -34,15 +34,42 @@ def load(name: str, **options: Any) -> Dataset:
     """The data set ``name``, loaded with its options.
 
     Raises:
-        ValueError: the name or an option is unknown (the message lists the known ones), of the wrong type, or out of
-            range.
+        ValueError: the name or an option is unknown (the message lists the known ones), missing, of the wrong type, or
+            out of range.
     """
-    if name not in _loaders:
-        raise ValueError(f"Unknown data set {name!r}; the known ones are {', '.join(known())}.")
-    allowed = tuple(inspect.signature(_loaders[name]).parameters)
+    allowed = _options(name)
     if unknown := sorted(set(options) - set(allowed)):
         raise ValueError(
             f"Data set {name!r} has no option {', '.join(map(repr, unknown))}; its options are "
             f"{', '.join(allowed) or 'none'}."
         )
+    if missing := [o for o, parameter in allowed.items() if parameter.default is parameter.empty and o not in options]:
+        raise ValueError(
+            f"Data set {name!r} lacks its option {', '.join(map(repr, missing))}; give it, for example as "
+            f"{name}:{missing[0].upper()}."
+        )
     return _loaders[name](**options)
+
+
+def parse_name(text: str) -> tuple[str, dict[str, Any]]:
+    """A data set as one word: ``"digits"`` is a name, ``"cifar5m:FOLDER"`` a name and its first option.
+
+    Raises:
+        ValueError: the name is unknown, nothing follows the colon, or the data set has no options.
+    """
+    name, colon, value = text.partition(":")
+    allowed = _options(name)
+    if not colon:
+        return name, {}
+    if not allowed:
+        raise ValueError(f"Data set {text!r} has something after the colon, but {name!r} has no options; write {name}.")
+    first = next(iter(allowed))
+    if not value:
+        raise ValueError(f"Data set {text!r} has nothing after the colon; expected {name}:{first.upper()}.")
+    return name, {first: value}
+
+
+def _options(name: str) -> Mapping[str, inspect.Parameter]:
+    if name not in _loaders:
+        raise ValueError(f"Unknown data set {name!r}; the known ones are {', '.join(known())}.")
+    return inspect.signature(_loaders[name]).parameters

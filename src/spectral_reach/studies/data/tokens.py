@@ -1,4 +1,4 @@
-"""What every data set of the studies becomes: sequences of tokens to train on, and sequences held out."""
+"""Data as sequences of tokens to train on, and sequences held out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import torch
 
 from spectral_reach.studies.data.dataset import Batch, Part, Rows
 
-Tokens = npt.NDArray[np.uint16]
+Tokens = npt.NDArray[np.uint16 | np.uint32]
 """Token sequences, (n_sequences, T + 1): T inputs ``[:, :-1]`` and their T targets ``[:, 1:]``."""
+Counts = npt.NDArray[np.int64]
+"""(vocabulary): how often each token is a target."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,11 +28,12 @@ class TokenData:
         name: the data set's name in the registry.
         label: what a figure calls it.
         description: one sentence on what the data are and how they were split.
-        train: (n_train, T + 1) token numbers below ``vocabulary``.
+        train: (n_train, T + 1) token numbers below ``vocabulary``; an array, or a view of a memory map.
         heldout: (n_heldout, T + 1), from sources that ``train`` never saw.
         vocabulary: number of different tokens.
         content_hash: sha256 of the source content, so that a run can tell whether the data are the same.
         facts: anything worth recording about how the data were made (file counts, skipped files).
+        target_counts: of each part, where they are known already; without them all tokens are read and counted.
         unigram_entropy: nats per token of the held-out targets under the training targets' frequencies;
             what a model that ignores its input can reach. Computed on construction.
     """
@@ -43,16 +46,24 @@ class TokenData:
     vocabulary: int
     content_hash: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    target_counts: Mapping[Part, Counts] | None = field(default=None, repr=False)
     unigram_entropy: float = field(init=False)
 
     def __post_init__(self) -> None:
         for name, tokens in (("train", self.train), ("heldout", self.heldout)):
-            if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 2 or tokens.dtype != np.uint16:
+            if (
+                tokens.ndim != 2
+                or tokens.shape[0] < 1
+                or tokens.shape[1] < 2
+                or tokens.dtype not in (np.uint16, np.uint32)
+            ):
                 raise ValueError(
                     f"Data set {self.name!r}: {name} tokens are {tokens.dtype} of shape {tokens.shape}; "
-                    "expected uint16 of shape (sequences, T + 1) with at least one sequence and T >= 1."
+                    "expected uint16 or uint32 of shape (sequences, T + 1) with at least one sequence and T >= 1."
                 )
-            if (largest := int(tokens.max())) >= self.vocabulary:
+            # Counts are of tokens below the vocabulary; a first token is no target, so it is looked at.
+            largest = int((tokens if self.target_counts is None else tokens[:1, 0]).max())
+            if largest >= self.vocabulary:
                 raise ValueError(
                     f"Data set {self.name!r}: {name} holds token {largest}; expected tokens below the "
                     f"vocabulary {self.vocabulary}."
@@ -63,7 +74,11 @@ class TokenData:
                 f"ones {self.heldout.shape[1]}; expected equal lengths."
             )
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
-        entropy = unigram_entropy(self.train[:, 1:], self.heldout[:, 1:], self.vocabulary)
+        if self.target_counts is None:
+            entropy = unigram_entropy(self.train[:, 1:], self.heldout[:, 1:], self.vocabulary)
+        else:
+            self._check_counts(self.target_counts)
+            entropy = entropy_of_counts(self.target_counts["train"], self.target_counts["heldout"])
         object.__setattr__(self, "unigram_entropy", entropy)
 
     @property
@@ -88,6 +103,16 @@ class TokenData:
     def _part(self, part: Part) -> Tokens:
         return self.train if part == "train" else self.heldout
 
+    def _check_counts(self, target_counts: Mapping[Part, Counts]) -> None:
+        parts: tuple[Part, Part] = ("train", "heldout")
+        for part in parts:
+            counts, targets = target_counts[part], self.units(part) * self.context
+            if counts.shape != (self.vocabulary,) or counts.min() < 0 or counts.sum() != targets:
+                raise ValueError(
+                    f"Data set {self.name!r}: the counts of {part} targets have shape {counts.shape} and sum "
+                    f"{counts.sum()}; expected ({self.vocabulary},) and {targets}. Count the tokens again."
+                )
+
 
 def unigram_entropy(train: Tokens, heldout: Tokens, vocabulary: int) -> float:
     """``-mean log q(token)`` over ``heldout`` in nats, ``q = (count in train + 1) / (all + vocabulary)``."""
@@ -96,11 +121,20 @@ def unigram_entropy(train: Tokens, heldout: Tokens, vocabulary: int) -> float:
     return float(-log_q[heldout.reshape(-1)].mean())
 
 
-def windows(tokens: npt.NDArray[np.uint16], context: int) -> Tokens:
+def entropy_of_counts(train: Counts, heldout: Counts) -> float:
+    """The same from the counts of targets of either part, (vocabulary)."""
+    log_q = np.log(train + 1.0) - np.log(train.sum() + len(train))
+    return float(-(log_q @ heldout) / heldout.sum())
+
+
+def windows(tokens: Tokens, context: int) -> Tokens:
     """Cut a stream into rows of ``context + 1`` tokens; each row's last token is the next row's first.
 
     The overlap of one makes every token but the first a target exactly once. A tail too short for a
-    row is dropped.
+    row is dropped. Rows of a memory map are a view of it: nothing is read.
+
+    Raises:
+        ValueError: the stream is too short for one row.
     """
     rows = (len(tokens) - 1) // context
     if rows < 1:
@@ -108,8 +142,8 @@ def windows(tokens: npt.NDArray[np.uint16], context: int) -> Tokens:
             f"A stream of {len(tokens)} tokens is too short for one sequence of {context} + 1; choose a "
             "smaller context."
         )
-    view = np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::context][:rows]
-    return np.ascontiguousarray(view)
+    view: Tokens = np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::context][:rows]
+    return view if isinstance(tokens, np.memmap) else np.ascontiguousarray(view)
 
 
 def digest(*parts: bytes) -> str:
