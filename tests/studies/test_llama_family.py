@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+import spectral_reach as sr
 from spectral_reach.studies import models
 from spectral_reach.studies.models.llama import LlamaConfig, llama
 from spectral_reach.studies.models.registry import name_of
+from spectral_reach.studies.models.simplestories_sizes import SHAPES, simplestories
 
 WIDTHS = (16, 32, 48, 64, 96, 128, 160)
 
@@ -113,3 +115,43 @@ def test_a_shape_is_taken_as_it_is() -> None:
         LlamaConfig.of_width(32, dimensions, {"context": 4})
     with pytest.raises(ValueError, match="A Llama reads sequences of tokens: expected data with vocabulary, context"):
         LlamaConfig.of_shape(shape, {"classes": 10, "channels": 1, "image_size": 8})
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_the_published_sizes(size: str) -> None:
+    """Counts of the whole model to 2% of what the names say, but for 5M, which is larger than its name."""
+    config = simplestories(size)
+    assert config.parameters == pytest.approx({"5M": 5.37e6}.get(size, float(size[:-1]) * 1e6), rel=0.02)
+    layers, width, heads = {
+        "1.25M": (4, 128, 4),
+        "5M": (6, 256, 4),
+        "11M": (6, 384, 6),
+        "30M": (10, 512, 8),
+        "35M": (12, 512, 8),
+    }[size]
+    assert (config.depth, config.width, config.heads) == (layers, width, heads)
+    assert (config.vocabulary, config.context, config.tied) == (4096, 512, True)
+
+
+def test_the_smallest_published_size_is_counted_as_it_is_built() -> None:
+    config = simplestories("1.25M")
+    model = config.build(0)
+    assert config.parameters == sum(p.numel() for p in model.parameters()) == 1_245_824
+    assert config.readout(model).weight is model.get_input_embeddings().weight
+    with pytest.raises(
+        ValueError, match=r"Unknown SimpleStories size '2M'; the known ones are 1\.25M, 5M, 11M, 30M, 35M"
+    ):
+        simplestories("2M")
+
+
+def test_shared_key_value_heads_are_measured_as_exactly() -> None:
+    config = LlamaConfig(vocabulary=18, context=6, width=16, depth=1, heads=4, mlp_width=24, key_value_heads=2)
+    model = config.build(0).double()
+    assert config.parameters == sum(p.numel() for p in model.parameters())
+    tokens = torch.randint(0, 18, (4, 7), generator=torch.Generator().manual_seed(0))
+    batch = (tokens[:, :-1], tokens[:, 1:])
+    exact = sr.decompose(model, batch, estimator="exact")
+    estimated = sr.decompose(model, batch, estimator="per_unit", probes=100)
+    assert abs(estimated.chi_net - exact.chi_net) < 4 * estimated.chi_net_stderr < 0.05 * exact.chi_net
+    with pytest.raises(ValueError, match="key_value_heads is 3; expected a divisor of the 4 heads, or 0"):
+        LlamaConfig(vocabulary=18, context=6, width=16, depth=1, heads=4, mlp_width=24, key_value_heads=3)

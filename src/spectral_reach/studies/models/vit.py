@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spectral_reach.studies.config import as_mapping, check, check_types, from_mapping
+from spectral_reach.studies.config import check, check_types, from_mapping
+from spectral_reach.studies.models.parametrisation import (
+    STANDARD,
+    check_parametrisation,
+    member,
+    parametrise,
+    rate_factors,
+)
 from spectral_reach.studies.models.registry import check_dimensions, check_shape, register
 
 if TYPE_CHECKING:
@@ -41,6 +49,9 @@ class ViTConfig:
         depth: number of layers.
         heads: attention heads in every layer.
         mlp_width: hidden width of the MLP.
+        parametrisation: ``standard``, or ``mup``, maximal update parametrisation (``models.parametrisation``).
+        base_width: in muP the width where it is the standard parametrisation; else 0.
+        base_head_width: in muP the width of a head there, 0 for heads as wide as here; else 0.
     """
 
     classes: int
@@ -51,6 +62,9 @@ class ViTConfig:
     depth: int
     heads: int
     mlp_width: int
+    parametrisation: str = STANDARD
+    base_width: int = 0
+    base_head_width: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -58,6 +72,7 @@ class ViTConfig:
             check(self, name, getattr(self, name) >= 1, "at least 1")
         check(self, "patch", self.image_size % self.patch == 0, f"a divisor of the image's {self.image_size} pixels")
         check(self, "width", self.width % self.heads == 0, f"a multiple of the {self.heads} heads")
+        check_parametrisation(self)
 
     @property
     def dimensions(self) -> Mapping[str, int]:
@@ -115,23 +130,26 @@ class ViTConfig:
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return ViTForImageClassification(Architecture(**architecture))
+            model = ViTForImageClassification(Architecture(**architecture))
+        parametrise(model, self.readout(model), self)
+        return model
 
     def readout(self, model: PreTrainedModel) -> nn.Linear:
         """The classifier."""
-        classifier: nn.Linear = model.classifier
+        untyped: Any = model
+        classifier: nn.Linear = untyped.classifier
         return classifier
 
     def rate_factors(self, model: PreTrainedModel, optimiser: str) -> Mapping[str, float]:
-        """One rate for all."""
-        return {}
+        """One rate for all in standard parametrisation; else those of muP."""
+        return rate_factors(model, self.readout(model), self, optimiser)
 
     @classmethod
     def of_width(cls, width: int, dimensions: Mapping[str, int], options: Mapping[str, Any]) -> ViTConfig:
-        """``vit(width)`` with ``options`` in place of what it derives."""
+        """``vit(width)`` with ``options`` in place of what it derives; in muP as deep as at ``base_width``."""
         check_dimensions(dimensions, _DIMENSIONS, _READS)
         check_shape(options, dimensions, _WHERE)
-        return from_mapping(cls, {**as_mapping(vit(width, **dimensions)), **options}, _WHERE)
+        return from_mapping(cls, member(partial(vit, **dimensions), width, options), _WHERE)
 
     @classmethod
     def of_shape(cls, shape: Mapping[str, Any], dimensions: Mapping[str, int]) -> ViTConfig:
