@@ -41,13 +41,26 @@ class SyntheticRun:
     units: int = 32
     late_units: int = 32
     seed: int = 0
+    width: int = 64
+    trained: str = "all"
+    backbone: str | None = None
+    heldout_units: int = 0  # 0: nothing is measured on held-out data
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "family": "text",
-            "training": {"steps": self.steps, "warmup_steps": self.warmup_steps},
+            "model": {"name": "llama", "width": self.width},
+            "training": {
+                "steps": self.steps,
+                "warmup_steps": self.warmup_steps,
+                "learning_rate": 0.004,
+                "trained": self.trained,
+                "seed": self.seed,
+            },
+            "measurement": {"heldout_units": self.heldout_units},
+            "backbone": self.backbone,
             "facts": {
                 "parameters": self.parameters,
                 "parameters_without_embeddings": int(0.7 * self.parameters),
@@ -88,6 +101,14 @@ class SyntheticRun:
         late = math.ceil(0.9 * self.steps)
         steps = {*log_windows(self.steps, 8, 4), *range(late, self.steps, max(1, (self.steps - late) // 15))}
         return [self.measurement(step, rng, late) for step in sorted(steps) if step < self.last]
+
+    def heldout_rows(self) -> list[dict[str, Any]]:
+        """The same laws on other units."""
+        if not self.heldout_units:
+            return []
+        return replace(
+            self, seed=self.seed + 1000, units=self.heldout_units, late_units=self.heldout_units
+        ).measurement_rows()
 
     def measurement(self, step: int, rng: np.random.Generator, late: int) -> dict[str, Any]:
         units = self.late_units if step >= late else self.units
@@ -171,6 +192,7 @@ def write_study(
         "version": 1,
         "study": "scaling",
         "preset": "synthetic",
+        "settings": {"preset": "synthetic"},
         "families": {
             key: {"label": labels.get(key, key), "runs": [*(run.name for run in runs), *waiting.get(key, [])]}
             for key, runs in families.items()
@@ -183,6 +205,7 @@ def write_study(
             record = RunFolder.create(folder / "runs" / run.name, run.config())
             record.losses.append_many(run.loss_rows())
             record.measurements.append_many(run.measurement_rows())
+            record.heldout_measurements.append_many(run.heldout_rows())
             if run.done is None:
                 record.mark_finished({})
     return folder
@@ -199,8 +222,16 @@ def as_run_data(run: SyntheticRun) -> RunData:
         steps=run.steps,
         warmup_steps=run.warmup_steps,
         is_finished=run.done is None,
+        seed=run.seed,
+        width=run.width,
+        learning_rate=0.004,
+        trained=run.trained,
+        backbone=run.backbone,
         facts=facts,
+        usage=(),
+        config=run.config(),
         measurements=_columns(Measurements, run.measurement_rows()),
+        heldout=_columns(Measurements, run.heldout_rows()),
         losses=_columns(Losses, run.loss_rows()),
     )
 

@@ -19,7 +19,7 @@ from spectral_reach.studies.data.batches import heldout_batches, training_batch
 from spectral_reach.studies.training.evaluation import heldout_loss, logits_and_loss
 from spectral_reach.studies.training.interruption import stop_requests
 from spectral_reach.studies.training.loop import train
-from spectral_reach.studies.training.optimiser import adamw
+from spectral_reach.studies.training.optimiser import optimiser_of
 from spectral_reach.studies.training.progress import Progress
 from spectral_reach.studies.training.run_config import RunConfig
 
@@ -99,7 +99,7 @@ def test_losses_have_a_row_for_every_step_and_one_for_the_end(undisturbed: RunFo
 def test_the_last_held_out_loss_is_that_of_the_last_checkpoint(undisturbed: RunFolder) -> None:
     model = small_run().model.build(1)
     model.load_state_dict(weights(undisturbed))
-    batches = heldout_batches(digits(), sequences=8, batch_size=4)
+    batches = heldout_batches(digits(), units=8, batch_size=4)
     assert heldout_loss(model, batches) == undisturbed.losses.rows()[-1]["heldout_loss"]
 
 
@@ -253,7 +253,7 @@ def test_evaluation_touches_neither_generator_nor_mode_nor_gradients() -> None:
             return type("Output", (), {"logits": logits})()
 
     model = WithDropout()
-    batches = heldout_batches(digits(), sequences=10, batch_size=4)
+    batches = heldout_batches(digits(), units=10, batch_size=4)
     logits_and_loss(model, batches[0])[1].backward()
     gradient = model.embedding.weight.grad
     assert gradient is not None
@@ -272,15 +272,15 @@ def test_evaluation_touches_neither_generator_nor_mode_nor_gradients() -> None:
 
 def test_held_out_loss_weighs_every_token_alike() -> None:
     model = small_run().model.build(0)
-    together = heldout_batches(digits(), sequences=10, batch_size=10)
-    apart = heldout_batches(digits(), sequences=10, batch_size=4)
+    together = heldout_batches(digits(), units=10, batch_size=10)
+    apart = heldout_batches(digits(), units=10, batch_size=4)
     # Float32 means over 640 tokens, split in two ways.
     assert heldout_loss(model, together) == pytest.approx(heldout_loss(model, apart), rel=640 * 2**-24)
 
 
 def test_weight_decay_spares_the_norms() -> None:
     model = small_run().model.build(0)
-    optimiser = adamw(model, small_run().training)
+    optimiser = optimiser_of(model, small_run().training, {})
     decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
         name: 0.1 if p.ndim == 2 else 0.0 for name, p in model.named_parameters()
