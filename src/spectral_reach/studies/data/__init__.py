@@ -1,5 +1,6 @@
 """Data sets, one file each: importing this room registers them all, loading one imports what it needs."""
 
+from spectral_reach.studies.data import cifar5m as cifar5m
 from spectral_reach.studies.data import digits as digits
 from spectral_reach.studies.data import stdlib as stdlib
 from spectral_reach.studies.data.dataset import Dataset as Dataset
