@@ -27,7 +27,14 @@ def test_a_run_is_read_back_from_its_json() -> None:
         (TRAINING, {"learning_rate": 0.0}, "learning_rate is 0.0; expected a positive number"),
         (TRAINING, {"learning_rate": math.nan}, "learning_rate is nan; expected a positive number"),
         (TRAINING, {"warmup_steps": 12}, "warmup_steps is 12; expected fewer than the 12 steps"),
-        (TRAINING, {"schedule": "linear"}, "schedule is 'linear'; expected constant or cosine"),
+        (TRAINING, {"schedule": "step"}, "schedule is 'step'; expected constant or linear or cosine"),
+        (TRAINING, {"optimiser": "adam"}, "optimiser is 'adam'; expected adamw or sgd"),
+        (TRAINING, {"precision": "fp16"}, "precision is 'fp16'; expected float32 or bfloat16"),
+        (TRAINING, {"device": "tpu"}, "device is 'tpu'; expected auto or cpu or cuda"),
+        (TRAINING, {"trained": "head"}, "trained is 'head'; expected all or readout"),
+        (TRAINING, {"accumulation": 3}, "accumulation is 3; expected a divisor of 4 units"),
+        (TRAINING, {"momentum": 1.0}, "momentum is 1.0; expected at least 0 and below 1"),
+        (MEASUREMENT, {"heldout_units": 1}, "heldout_units is 1; expected 0, or at least 2"),
         (TRAINING, {"final_fraction": 1.5}, "final_fraction is 1.5; expected 0 to 1"),
         (TRAINING, {"weight_decay": -0.1}, "weight_decay is -0.1; expected a number of at least 0"),
         (TRAINING, {"beta2": 1.0}, "beta2 is 1.0; expected at least 0 and below 1"),
@@ -59,12 +66,13 @@ def test_a_setting_of_another_type_is_named() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["training", "momentum"], 0.9, "training has no setting 'momentum'; its settings are steps, batch_size"),
+        (["training", "nesterov"], True, "training has no setting 'nesterov'; its settings are steps, batch_size"),
         (["measurement", "every"], 3, "measurement has no setting 'every'; its settings are per_decade"),
         (["model", "layers"], 3, "The model family 'llama' has no setting 'layers'"),
-        (["model", "name"], "gpt", "Unknown model family 'gpt'; the known ones are llama"),
-        (["data", "name"], "mnist", "DataConfig.name is 'mnist'; expected digits or stdlib"),
+        (["model", "name"], "gpt", "Unknown model family 'gpt'; the known ones are llama, vit"),
+        (["data", "name"], "mnist", "DataConfig.name is 'mnist'; expected "),
         (["colour"], "red", "A run has no setting 'colour'; its settings are name, family, data, model"),
+        (["backbone"], "other", "RunConfig.backbone is 'other'; expected none to train all of it"),
         (["threads"], 0, "RunConfig.threads is 0; expected at least 1"),
         (["name"], "../elsewhere", "RunConfig.name is '../elsewhere'; expected letters, digits, - and _"),
     ],
@@ -98,6 +106,9 @@ def test_the_rate_warms_up_then_falls_or_stays() -> None:
     assert 0.1 < falling[-1] < 0.101
     middle = 9 + 91 / 2
     assert cosine.rate(int(middle)) == pytest.approx(0.55, abs=0.9 * math.pi / 2 / 91)
+    linear = replace(cosine, schedule="linear")
+    assert linear.rate(99) == pytest.approx(0.1 + 0.9 / 91)
+    assert linear.rate(54) == pytest.approx(1 - 0.9 * 45 / 91)
     constant = replace(cosine, schedule="constant")
     assert {constant.rate(step) for step in range(9, 100)} == {1.0}
 
@@ -126,10 +137,12 @@ def test_data_that_changed_since_the_run_was_planned_are_refused() -> None:
 def test_data_that_do_not_fit_the_model_or_the_batches_are_refused() -> None:
     config = small_run()
     narrow = replace(config, model=replace(config.model, vocabulary=17))
-    with pytest.raises(ValueError, match="has vocabulary 17, its data 18; expected them equal"):
+    with pytest.raises(
+        ValueError, match="made for vocabulary 17, context 64, its data have vocabulary 18, context 64; exp"
+    ):
         check_data(narrow, digits())
     large = replace(config, training=replace(config.training, batch_size=1501))
-    with pytest.raises(ValueError, match="has batch_size 1501; expected at most 1500, the training sequences"):
+    with pytest.raises(ValueError, match="has batch_size 1501; expected at most 1500, the training units"):
         check_data(large, digits())
 
 

@@ -67,13 +67,15 @@ class FamilyConfig:
         check(self, "backbones", self.backbones is None or is_probe, "none where everything is trained")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> FamilyConfig:
+    def from_dict(cls, values: Any, where: str) -> FamilyConfig:
         """The family that ``as_dict`` wrote; ``where`` is what an error calls it.
 
         Raises:
             ValueError: a setting is unknown, missing or impossible; the message names it.
             SettingTypeError: a setting is of the wrong type.
         """
+        if not isinstance(values, Mapping):
+            raise SettingTypeError(f"{where} is {values!r}; expected settings by name.")
         parts = read_parts({name: value for name, value in values.items() if name not in ("model", "rates")}, where)
         if "model" in values:
             parts["model"] = values["model"]
@@ -176,6 +178,4 @@ class FamilyConfig:
                 snapshots=(),
                 seed=seed,
             )
-            measurement = replace(self.measurement, per_decade=1, width=1, late_measurements=0, heldout_units=0)
-            name = f"{base.name}-rate{i}"
-            yield replace(base, name=name, family=f"{base.family}-rates", training=training, measurement=measurement)
+            yield replace(base, name=f"{base.name}-rate{i}", family=f"{base.family}-rates", training=training)

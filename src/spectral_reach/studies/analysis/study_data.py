@@ -249,8 +249,10 @@ def _read_run(path: Path, name: str) -> RunData:
 
 def _refuse_lost_rows(folder: RunFolder) -> None:
     """A finished run has rows in its tables: without them a figure would show it as one that has measured nothing."""
-    measured_heldout = folder.config.get("measurement", {}).get("heldout_units", 0) > 0
-    for table in (folder.measurements, folder.losses, *((folder.heldout_measurements,) if measured_heldout else ())):
+    measured = not folder.config["training"].get("may_diverge", False)
+    on_heldout = measured and folder.config.get("measurement", {}).get("heldout_units", 0) > 0
+    expected = {folder.losses: True, folder.measurements: measured, folder.heldout_measurements: on_heldout}
+    for table in (table for table, wanted in expected.items() if wanted):
         if folder.is_finished and len(table) == 0:
             raise RecordError(
                 f"{table.path} is missing or empty, though its run is finished; expected the rows of the run. It has "

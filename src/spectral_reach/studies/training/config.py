@@ -46,6 +46,7 @@ class TrainingConfig:
         precision: of the forward pass: ``float32``, or ``bfloat16`` under autocast with weights in float32.
         device: ``auto`` is a CUDA device where there is one.
         may_diverge: whether a loss that is no longer finite ends the run instead of failing it, as in a sweep of rates.
+            Such a run is not measured: a model that has diverged has no gradient to take apart.
         trained: ``all``, or the ``readout`` alone on a backbone that stays as it is (a linear probe).
         heldout_every: steps between evaluations on held-out data (always at the first and after the last step).
         heldout_units: units of an evaluation, the same every time; all of them where there are fewer.

@@ -29,7 +29,7 @@ from spectral_reach.studies.training.optimiser import optimiser_of
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
 from spectral_reach.studies.training.rate_choice import chosen_rate
 from spectral_reach.studies.training.run_config import RunConfig, check_data
-from spectral_reach.studies.training.state import restore_state, save_state
+from spectral_reach.studies.training.state import restore_state, save_state, save_weights
 from spectral_reach.studies.training.step import update
 from spectral_reach.studies.training.trackers import trackers
 from spectral_reach.studies.training.usage import Usage
@@ -100,7 +100,7 @@ def train(
 
             def keep_snapshot(step: int) -> None:
                 if step in settings.snapshots:
-                    folder.snapshots.save(step, lambda path: model.save_pretrained(path))
+                    folder.snapshots.save(step, lambda path: save_weights(model, path))
 
             for step in range(start, steps):
                 if should_stop():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.training.backbone import freeze_backbone
 from spectral_reach.studies.training.run_config import RunConfig
 
 if TYPE_CHECKING:
@@ -20,7 +21,15 @@ def load_snapshot(run: Path, step: int) -> tuple[PreTrainedModel, RunConfig]:
     """
     folder = RunFolder.open(run)
     config = RunConfig.from_dict(folder.config)
-    model = config.model.build(config.training.seed)
+    model = model_of(config)
     folder.snapshots.load_weights(step, model)
-    model.eval()  # type: ignore[no-untyped-call] # transformers leaves it unannotated
     return model, config
+
+
+def model_of(config: RunConfig) -> PreTrainedModel:
+    """The model of a run as it is measured, with its first weights: in evaluation mode, what is trained selected."""
+    model = config.model.build(config.training.seed)
+    if config.training.trained == "readout":
+        freeze_backbone(model, config.model.readout(model))
+    model.eval()  # type: ignore[no-untyped-call] # transformers leaves it unannotated
+    return model

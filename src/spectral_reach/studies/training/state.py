@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,16 @@ def save_state(checkpoints: Checkpoints, step: int, model: PreTrainedModel, opti
     tensors[_GENERATOR] = torch.get_rng_state()
     if model.device.type == "cuda":
         tensors[_CUDA_GENERATOR] = torch.cuda.get_rng_state(model.device)
-    checkpoints.save(step, tensors, {"step": step}, lambda folder: model.save_pretrained(folder))
+    checkpoints.save(step, tensors, {"step": step}, lambda folder: save_weights(model, folder))
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """The model in Hugging Face form, each weight under its own name.
+
+    By default transformers writes some architectures (ViT) under the names that they once had, which only its own
+    loader can turn back.
+    """
+    model.save_pretrained(folder, save_original_format=False)
 
 
 def restore_state(checkpoints: Checkpoints, model: PreTrainedModel, optimiser: torch.optim.Optimizer) -> int:
