@@ -23,7 +23,8 @@ TOKENS_PER_STEP = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticRun:
-    """A run with loss floor + (start - floor) (1 + s / 12)^-decay and a position that rises, then falls."""
+    """A run with loss floor + (start - floor) (1 + s / 12)^-decay, a position that rises to its peak at step 15 and goes
+    on to ``late_position`` as a power of the step, and a chi_net that grows with the logarithm of the step."""
 
     name: str
     parameters: int
@@ -35,16 +36,21 @@ class SyntheticRun:
     floor: float = 2.0
     decay: float = 0.6
     loss_noise: float = 0.02
-    late_position: float = 1e-7  # of the population, at the end
+    peak: float = 2e-5  # of the population's position
+    late_position: float = 1e-7  # the same, at the end
+    seed_spread: float = 0.0  # standard deviation of log(late_position) from seed to seed
+    chi_net_growth: float = 1.0  # from the first step to the last
     batch_noise: float = 1e-6  # what noise adds to the mini-batch's chi_pos
     position_noise: float = 1e-7
     units: int = 32
     late_units: int = 32
     seed: int = 0
     width: int = 64
+    learning_rate: float = 0.004
     trained: str = "all"
     backbone: str | None = None
     heldout_units: int = 0  # 0: nothing is measured on held-out data
+    heldout_ratio: float = 1.0  # of the position there to that on training data
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
@@ -55,7 +61,7 @@ class SyntheticRun:
             "training": {
                 "steps": self.steps,
                 "warmup_steps": self.warmup_steps,
-                "learning_rate": 0.004,
+                "learning_rate": self.learning_rate,
                 "trained": self.trained,
                 "seed": self.seed,
             },
@@ -75,15 +81,16 @@ class SyntheticRun:
         return self.steps if self.done is None else self.done
 
     def flops(self, step: int) -> int:
-        return 6 * self.parameters * TOKENS_PER_STEP * step
+        trained = self.parameters if self.trained == "all" else self.parameters // 10
+        return (2 * self.parameters + 4 * trained) * TOKENS_PER_STEP * step
 
     def loss(self, step: float) -> float:
         return self.floor + (self.start - self.floor) * (1 + step / 12) ** -self.decay
 
     def position(self, step: float) -> float:
-        peak = 2e-5
-        fall = math.log(peak / self.late_position) / math.log(self.steps / 15)
-        return peak * min(1.0, (step + 3) / 15) * max(1.0, step / 15) ** -fall
+        shift = self.seed_spread * np.random.default_rng([self.seed, self.parameters, 2]).standard_normal()
+        fall = (math.log(self.peak / self.late_position) - shift) / math.log(self.steps / 15)
+        return self.peak * min(1.0, (step + 3) / 15) * max(1.0, step / 15) ** -fall
 
     def loss_rows(self) -> list[dict[str, Any]]:
         rng = np.random.default_rng([self.seed, self.parameters])
@@ -99,23 +106,33 @@ class SyntheticRun:
     def measurement_rows(self) -> list[dict[str, Any]]:
         rng = np.random.default_rng([self.seed, self.parameters, 1])
         late = math.ceil(0.9 * self.steps)
-        steps = {*log_windows(self.steps, 8, 4), *range(late, self.steps, max(1, (self.steps - late) // 15))}
-        return [self.measurement(step, rng, late) for step in sorted(steps) if step < self.last]
+        return [
+            self.measurement(step, rng, units=self.late_units if step >= late else self.units)
+            for step in self._measured_steps()
+        ]
 
     def heldout_rows(self) -> list[dict[str, Any]]:
-        """The same laws on other units."""
+        """The same laws on other units, the position times ``heldout_ratio``."""
         if not self.heldout_units:
             return []
-        return replace(
-            self, seed=self.seed + 1000, units=self.heldout_units, late_units=self.heldout_units
-        ).measurement_rows()
+        rng = np.random.default_rng([self.seed + 1000, self.parameters, 1])
+        return [
+            self.measurement(step, rng, units=self.heldout_units, ratio=self.heldout_ratio)
+            for step in self._measured_steps()
+        ]
 
-    def measurement(self, step: int, rng: np.random.Generator, late: int) -> dict[str, Any]:
-        units = self.late_units if step >= late else self.units
-        chi_loss, chi_net = 0.8 + 0.05 * rng.standard_normal(), 900 + 20 * rng.standard_normal()
+    def _measured_steps(self) -> list[int]:
+        late = math.ceil(0.9 * self.steps)
+        steps = {*log_windows(self.steps, 8, 4), *range(late, self.steps, max(1, (self.steps - late) // 15))}
+        return [step for step in sorted(steps) if step < self.last]
+
+    def measurement(self, step: int, rng: np.random.Generator, *, units: int, ratio: float = 1.0) -> dict[str, Any]:
+        grown = self.chi_net_growth ** (math.log(step + 1) / math.log(self.steps))
+        chi_loss, chi_net = 0.8 + 0.05 * rng.standard_normal(), (900 + 20 * rng.standard_normal()) * grown
         scale = chi_loss * chi_net
-        unbiased = self.position(step) + self.position_noise * rng.standard_normal()
-        mini = max(self.position(step) + self.batch_noise * 32 / units * (1 + 0.1 * rng.standard_normal()), 1e-12)
+        position = self.position(step)
+        unbiased = ratio * (position + self.position_noise * rng.standard_normal())
+        mini = ratio * max(position + self.batch_noise * 32 / units * (1 + 0.1 * rng.standard_normal()), 1e-12)
         return {
             "step": step,
             "tokens": TOKENS_PER_STEP * step,
@@ -181,8 +198,17 @@ def pixel_runs(**changes: Any) -> list[SyntheticRun]:
     ]
 
 
+def with_seeds(runs: Sequence[SyntheticRun], seeds: Sequence[int] = (0, 1, 2)) -> list[SyntheticRun]:
+    """Every run once a seed, in order of size, then of seed, named as a study names them."""
+    return [replace(run, name=f"{run.name}-seed{seed}", seed=seed) for run in runs for seed in seeds]
+
+
 def write_study(
-    folder: Path, families: dict[str, Sequence[SyntheticRun]], *, not_started: dict[str, list[str]] | None = None
+    folder: Path,
+    families: dict[str, Sequence[SyntheticRun]],
+    *,
+    not_started: dict[str, list[str]] | None = None,
+    study: str = "scaling",
 ) -> Path:
     """Write ``study.json`` and the run folders through the library's own records."""
     labels = {"text": "Text: Python standard library", "pixels": "Images: hand-written digits"}
@@ -190,7 +216,7 @@ def write_study(
     header = {
         "format": "spectral-reach study",
         "version": 1,
-        "study": "scaling",
+        "study": study,
         "preset": "synthetic",
         "settings": {"preset": "synthetic"},
         "families": {
@@ -224,7 +250,7 @@ def as_run_data(run: SyntheticRun) -> RunData:
         is_finished=run.done is None,
         seed=run.seed,
         width=run.width,
-        learning_rate=0.004,
+        learning_rate=run.learning_rate,
         trained=run.trained,
         backbone=run.backbone,
         facts=facts,
