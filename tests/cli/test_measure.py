@@ -72,13 +72,13 @@ def test_parquet_holds_the_same_numbers_as_json(hugging_face_folder: Path, tmp_p
     [
         (["--data", "stdlib"], "The model has a vocabulary of 18 tokens, the data stdlib one of 384"),
         (["--data", "stdlib", "--vocabulary", 18], "vocabulary is 18; expected 257"),
-        (["--data", "cifar"], "Unknown data set 'cifar'; the known ones are digits, stdlib."),
+        (["--data", "cifar"], "Unknown data set 'cifar'; the known ones are cifar5m, digits, "),
         (["--data", "digits", "--context", 8], "Data set 'digits' has no option 'context'"),
         (["--data", "digits", "--estimator", "magic"], "estimator='magic' is unknown; expected 'auto' or one of"),
         (["--data", "digits", "--units", 0], "Invalid value for '--units'"),
         (["--data", "digits", "--probes", 0], "Invalid value for '--probes'"),
         (["--data", "digits", "--out", "numbers.csv"], "expected a file name that ends in .json or .parquet"),
-        ([], "has no data of its own; name some: --data digits or stdlib."),
+        ([], "has no data of its own; name some: --data cifar5m or digits or "),
     ],
 )
 def test_bad_options(hugging_face_folder: Path, options: list[object], says: str) -> None:

@@ -168,7 +168,7 @@ def test_a_step_that_is_not_kept(run_folder: Path, hugging_face_folder: Path) ->
     ("options", "says"),
     [
         (["--data", "stdlib"], "The model has a vocabulary of 18 tokens, the data stdlib one of 384"),
-        ([], "has no data of its own; name some: --data digits or stdlib."),
+        ([], "has no data of its own; name some: --data cifar5m or digits or "),
         (["--data", "digits", "--method", "magic"], "method='magic' is unknown; expected 'explicit' or 'lanczos'"),
         (["--data", "digits", "--units", 0], "Invalid value for '--units'"),
         (["--data", "digits", "--steps", 0], "Invalid value for '--steps'"),

@@ -15,10 +15,12 @@ _SUFFIXES = (".json", ".parquet")
 
 def measure(
     model: Annotated[Path, typer.Argument(help="Run folder, or local Hugging Face folder (causal LM, safetensors).")],
-    data: Annotated[str | None, typer.Option(help="Data set: stdlib or digits.", show_default="the run's own")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: NAME, or NAME:PATH for one on disk.", show_default="the run's own")
+    ] = None,
     vocabulary: Annotated[int | None, typer.Option(min=1, help="Tokens to learn, for stdlib.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence, for stdlib.")] = None,
-    units: Annotated[int, typer.Option(min=1, help="Training sequences to measure on.")] = 32,
+    units: Annotated[int, typer.Option(min=1, help="Training units (sequences, images) to measure on.")] = 32,
     estimator: Annotated[str, typer.Option(help="Of chi_net: exact, batch or auto.")] = "auto",
     probes: Annotated[int, typer.Option(min=1, help="Random probes; two or more give a standard error.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of sequences and of the probes.")] = 0,

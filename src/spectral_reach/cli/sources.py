@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectral_reach.records.errors import TensorFileError
+from spectral_reach.records.errors import RecordError, TensorFileError
 from spectral_reach.records.run_folder import FORMAT, RunFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from spectral_reach.studies.data import TokenData
+    from spectral_reach.studies.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,14 +34,41 @@ class Source:
     run: Mapping[str, Any] | None = None
 
     def load_model(self) -> PreTrainedModel:
-        """The causal language model in float32 and evaluation mode. Runs no code from the folder and no pickle.
+        """The model in float32 and evaluation mode. Runs no code from the folder and no pickle.
+
+        That of a run is built from the run's configuration, so that it is measured as it was trained; any other is a
+        causal language model in Hugging Face form.
 
         Raises:
             ValueError: the folder holds no such model, damaged weights, or not all of them in the right shape.
         """
+        return self._causal_language_model() if self.run is None else self._model_of_run(self.run)
+
+    def _model_of_run(self, run: Mapping[str, Any]) -> PreTrainedModel:
+        from spectral_reach.records.checkpoints import Checkpoint
+        from spectral_reach.studies.training.run_config import RunConfig
+        from spectral_reach.studies.training.snapshot import model_of
+
+        model = model_of(RunConfig.from_dict(run))
+        weights = Checkpoint(path=self.weights, step=self.step or 0)
+        try:
+            weights.load_weights(model)
+        except RecordError as error:
+            raise ValueError(str(error)) from error
+        except RuntimeError as error:
+            # What safetensors raises for weights of another shape, or too many or too few of them.
+            raise ValueError(
+                f"The weights in {self.weights} are not those of the model in the run's config.json: "
+                f"{str(error).strip().splitlines()[-1].strip()} Put back the config.json that the run was made with."
+            ) from error
+        return model
+
+    def _causal_language_model(self) -> PreTrainedModel:
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
+
+        from spectral_reach.studies.models.parametrisation import restore_multipliers
 
         # transformers leaves these without types.
         hugging_face: Any = AutoModelForCausalLM
@@ -82,10 +109,23 @@ class Source:
                 "all of them, since the rest would be random. Save the whole causal language model."
             )
         loaded: PreTrainedModel = model
+        restore_multipliers(loaded, model.get_output_embeddings())
         return loaded
 
-    def load_data(self, name: str | None, options: Mapping[str, Any]) -> TokenData:
-        """The data that the user named, else those of the run.
+    def dimensions(self, network: PreTrainedModel) -> Mapping[str, int]:
+        """What the data have to share with the model, by the names of ``Dataset.dimensions``.
+
+        A context is the longest sequence that the model reads; without one it reads any.
+        """
+        if self.run is not None:
+            from spectral_reach.studies.training.run_config import RunConfig
+
+            return RunConfig.from_dict(self.run).model.dimensions
+        longest = getattr(network.config, "max_position_embeddings", None)
+        return {"vocabulary": network.config.vocab_size, **({} if longest is None else {"context": longest})}
+
+    def load_data(self, name: str | None, options: Mapping[str, Any]) -> Dataset:
+        """The data that the user named (``"digits"``, ``"cifar5m:FOLDER"``), else those of the run.
 
         Raises:
             ValueError: no data are named where there are no own ones, options without a name, or data that have
@@ -95,7 +135,8 @@ class Source:
         from spectral_reach.studies.training.run_config import RunConfig, check_data
 
         if name is not None:
-            return data_sets.load(name, **options)
+            name, first = data_sets.parse_name(name)
+            return data_sets.load(name, **{**first, **options})
         if self.run is None:
             raise ValueError(f"{self.name} has no data of its own; name some: --data {' or '.join(data_sets.known())}.")
         if options:

@@ -43,10 +43,12 @@ def spectrum(
         int | None,
         typer.Option(min=0, help="Of a run: its snapshot of this step.", show_default="the latest checkpoint"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set: stdlib or digits.", show_default="the run's own")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: NAME, or NAME:PATH for one on disk.", show_default="the run's own")
+    ] = None,
     vocabulary: Annotated[int | None, typer.Option(min=1, help="Tokens to learn, for stdlib.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence, for stdlib.")] = None,
-    units: Annotated[int, typer.Option(min=1, help="Training sequences to look at.")] = 8,
+    units: Annotated[int, typer.Option(min=1, help="Training units (sequences, images) to look at.")] = 8,
     method: Annotated[
         str, typer.Option(help="lanczos: all outputs, certain bounds; explicit: every mode of some outputs.")
     ] = "lanczos",
@@ -94,7 +96,7 @@ def spectrum(
         subject = load_subject(
             model, step=step, data=data, vocabulary=vocabulary, context=context, units=units, seed=seed
         )
-        n, k = samples or subject.batch[1].numel(), classes or subject.data.vocabulary
+        n, k = samples or subject.batch[1].numel(), classes or subject.n_outputs
         one = seconds_of_a_step(subject.network, subject.batch)
         if method == "lanczos":
             cost = lanczos_cost(one, n * k, steps=steps, density_vectors=density_vectors, probes=probes)

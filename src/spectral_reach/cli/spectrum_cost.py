@@ -21,7 +21,7 @@ def seconds_of_a_step(network: Any, batch: Batch) -> float:
     inputs, targets = batch
     for _ in range(2):
         start = time.perf_counter()
-        loss = cross_entropy(network(inputs).logits.flatten(0, 1), targets.flatten())
+        loss = cross_entropy(network(inputs).logits.flatten(0, -2), targets.flatten())
         torch.autograd.grad(loss, parameters, allow_unused=True)
     return time.perf_counter() - start
 
