@@ -37,9 +37,14 @@ class Study:
 _MODULES = (
     "spectral_reach.studies.convergence",
     "spectral_reach.studies.loss_reduction",
+    "spectral_reach.studies.probes",
     "spectral_reach.studies.random_features",
     "spectral_reach.studies.scaling",
+    "spectral_reach.studies.scaling_pixels",
+    "spectral_reach.studies.scaling_text",
     "spectral_reach.studies.spectra",
+    "spectral_reach.studies.vit",
+    "spectral_reach.studies.vit_mup",
 )
 """Where studies register themselves; a new study is one file and a line here."""
 

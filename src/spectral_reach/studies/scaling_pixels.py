@@ -1,0 +1,80 @@
+"""Scaling on images: Llamas of several sizes and seeds learn to predict the next pixel (Figures 1, 7, 8, 10, 11)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spectral_reach.studies import scaling_text
+from spectral_reach.studies.analysis.scaling_report import report
+from spectral_reach.studies.families import FamiliesConfig, register_families
+from spectral_reach.studies.learning_rate import RateConfig
+from spectral_reach.studies.training.config import MeasurementConfig
+from spectral_reach.studies.training.run_config import DataConfig
+
+FAMILY = "pixels"
+
+
+def quick() -> FamiliesConfig:
+    """About ten minutes on two cores: four sizes of 4k to 350k parameters, three seeds, 8 x 8 digits."""
+    config = scaling_text.quick()
+    text = config.families[scaling_text.FAMILY]
+    family = replace(
+        text,
+        data=DataConfig(name="digits"),
+        widths=(16, 32, 64, 96),
+        # There are 1,500 images only: the largest model begins to learn them by heart.
+        training=replace(
+            text.training, steps=400, batch_size=64, learning_rate=0.002, heldout_every=20, heldout_units=297
+        ),
+        measurement=MeasurementConfig(units=64, late_measurements=16, late_units=64, heldout_units=64),
+    )
+    return replace(config, families={FAMILY: family})
+
+
+def toy() -> FamiliesConfig:
+    """Seconds: two sizes that show nothing, for tests and CI."""
+    config = scaling_text.toy()
+    family = replace(config.families[scaling_text.FAMILY], data=DataConfig(name="digits"), rates=RateConfig())
+    return replace(config, families={FAMILY: family})
+
+
+def laptop() -> FamiliesConfig:
+    """A night on a laptop: six sizes of up to 2M parameters on photographs of CIFAR-5M, 16 x 16 pixels of 32 greys."""
+    config = scaling_text.laptop()
+    text = config.families[scaling_text.FAMILY]
+    data = DataConfig(name="cifar5m", options={"folder": "cifar5m", "task": "pixels", "size": 16, "levels": 32})
+    family = replace(
+        text,
+        data=data,
+        widths=(32, 48, 64, 96, 128, 176),
+        training=replace(text.training, batch_size=32, learning_rate=0.002),
+    )
+    return replace(config, families={FAMILY: family})
+
+
+def paper() -> FamiliesConfig:
+    """Llamas of 0.4M to 28M parameters on CIFAR-5M in 256 greys, 20,000 steps of 65,536 pixels, three seeds (GPU).
+
+    1.3 billion pixels of 1.28 million images: a quarter of the data, none seen twice.
+    """
+    config = scaling_text.paper()
+    text = config.families[scaling_text.FAMILY]
+    family = replace(
+        text,
+        data=DataConfig(name="cifar5m", options={"folder": "cifar5m", "task": "pixels", "levels": 256}),
+        shapes=(),
+        widths=(64, 96, 128, 192, 256, 384),
+        training=replace(text.training, steps=20_000, learning_rate=0.002),
+    )
+    return replace(config, families={FAMILY: family})
+
+
+PRESETS = {"quick": quick, "toy": toy, "laptop": laptop, "paper": paper}
+
+register_families(
+    "scaling-pixels",
+    "Loss and spectral position of Llamas of several sizes that learn images pixel by pixel.",
+    PRESETS,
+    default="quick",
+    report=report,
+)
