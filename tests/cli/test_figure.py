@@ -3,6 +3,8 @@
 import csv
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +20,18 @@ from spectral_reach.studies import registry
 from studies import small_tasks
 
 FIGURE = "squares-figure"
+FIGURE_OF_TWO = "squares-twice"
+OTHER = "other-squares"
 
 
-def draw(study: Path, out: Path, formats: object) -> tuple[Path, ...]:
+def draw(studies: Sequence[Path], out: Path, formats: object) -> tuple[Path, ...]:
     out.mkdir(parents=True, exist_ok=True)
     file = out / "squares.txt"
-    file.write_text(" ".join(str(Results(study).load(name).values["square"]) for name in Results(study).names()))
+    file.write_text(
+        " ".join(
+            str(Results(study).load(name).values["square"]) for study in studies for name in Results(study).names()
+        )
+    )
     return (file,)
 
 
@@ -33,8 +41,11 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     module.__dict__["draw"] = draw
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(registry._studies, small_tasks.STUDY, small_tasks.ENTRY)
-    entry = FigureEntry(name=FIGURE, shows="squares", study=small_tasks.STUDY, module=module.__name__)
+    entry = FigureEntry(name=FIGURE, shows="squares", studies=(small_tasks.STUDY,), module=module.__name__)
     monkeypatch.setitem(FIGURES, FIGURE, entry)
+    monkeypatch.setitem(registry._studies, OTHER, replace(small_tasks.ENTRY, name=OTHER))
+    both = FigureEntry(name=FIGURE_OF_TWO, shows="squares", studies=(small_tasks.STUDY, OTHER), module=module.__name__)
+    monkeypatch.setitem(FIGURES, FIGURE_OF_TWO, both)
 
 
 def invoke(*arguments: object) -> tuple[int, str, str]:
@@ -121,6 +132,43 @@ def test_a_figure_is_drawn_from_a_folder_that_is_there(tmp_path: Path) -> None:
     assert invoke("study", "run", small_tasks.STUDY, "--out", tmp_path / "x")[0] == ExitCode.OK
     code, out, _ = invoke("figure", FIGURE, "--study", tmp_path / "x", "--out", tmp_path / "files")
     assert (code, out) == (ExitCode.OK, f"{tmp_path / 'files' / 'squares.txt'}\n")
+
+
+def test_a_figure_of_two_studies_runs_both_in_folders_of_their_names(tmp_path: Path) -> None:
+    home = tmp_path / "x"
+    code, out, err = invoke("figure", FIGURE_OF_TWO, "--preset", "toy", "--out", home, "--workers", 1)
+    assert code == ExitCode.OK, err
+    assert Results(home / small_tasks.STUDY).names() == Results(home / OTHER).names()
+    assert (home / "figures" / "squares.txt").read_text() == "0 1 4 0 1 4"
+    assert out.splitlines()[-1] == str(home / "figures" / "squares.txt")
+    folders = ["--study", home / small_tasks.STUDY, "--study", home / OTHER]
+    code, out, _ = invoke("figure", FIGURE_OF_TWO, *folders)
+    assert (code, out) == (ExitCode.OK, f"{home / 'figures' / 'squares.txt'}\n")
+    assert f"{FIGURE_OF_TWO}  squares\n  studies squares and {OTHER}; --preset toy" in invoke("figure")[1]
+
+
+def test_a_preset_that_not_all_studies_have_is_refused_before_any_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        registry._studies, OTHER, replace(small_tasks.ENTRY, name=OTHER, presets={"paper": "", "toy": ""})
+    )
+    code, _, err = invoke("figure", FIGURE_OF_TWO, "--preset", "paper", "--out", tmp_path / "x")
+    assert code == ExitCode.BAD_INPUT
+    words = " ".join(err.split())
+    assert (
+        "got preset 'paper' for figure squares-twice; expected one of toy, which squares and other-squares can" in words
+    )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("arguments", "got"), [((), "got neither"), (("--preset", "toy", "--study", "y"), "got both")])
+def test_either_a_preset_or_folders(arguments: tuple[str, ...], got: str) -> None:
+    code, _, err = invoke("figure", FIGURE_OF_TWO, *arguments)
+    assert code == ExitCode.BAD_INPUT
+    words = " ".join(err.split())
+    assert "with --preset NAME, which runs squares and other-squares first, or with --study DIR, from a" in words
+    assert f"{got}, expected one of them" in words
 
 
 @pytest.mark.slow

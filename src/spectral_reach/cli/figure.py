@@ -1,4 +1,4 @@
-"""``spectral-reach figure``: draw a figure of the paper, from a study folder or with the study that it needs."""
+"""``spectral-reach figure``: draw a figure of the paper, from study folders or with the studies that it needs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ LIST = "list"
 def figure(
     name: Annotated[str, typer.Argument(help="The figure; `list` (the default) names them all.")] = LIST,
     preset: Annotated[
-        str | None, typer.Option(help="Run its study first, in this size; `list` names them.", show_default=False)
+        str | None, typer.Option(help="Run its studies first, in this size; `list` names them.", show_default=False)
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Draw from this folder of a study instead.", show_default=False)
+        list[Path] | None,
+        typer.Option(help="Draw from this folder of a study instead; repeat it for several.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --preset the folder of the study; with --study that of the files.",
-            show_default="figures/NAME-PRESET; STUDY/figures",
+            help="With --preset the folder of its study, of several the one that holds theirs; with --study that of "
+            "the files.",
+            show_default="figures/NAME-PRESET; STUDY/figures, of several the folder figures beside the first",
         ),
     ] = None,
     workers: Annotated[
@@ -37,8 +39,8 @@ def figure(
 ) -> None:
     """Draw a figure as PNG, PDF, SVG and the numbers behind it as CSV.
 
-    With --preset the study behind it is run first, or taken up where it was interrupted; with --study the figure is
-    drawn from a folder that is there, finished or not.
+    With --preset the studies behind it are run first, or taken up where they were interrupted; with --study the figure
+    is drawn from folders that are there, finished or not.
     """
     from spectral_reach.figures.registry import FIGURES
     from spectral_reach.figures.registry import figure as entry_of
@@ -48,43 +50,57 @@ def figure(
             _tell(entry)
         return
     entry = entry_of(name)
-    if (preset is None) == (study is None):
-        got = "got neither" if study is None else "got both"
+    if (preset is None) == (not study):
+        got = "got both" if study else "got neither"
+        studies = " and ".join(entry.studies)
         raise ValueError(
-            f"figure {name} is drawn with --preset NAME, which runs the study {entry.study!r} first, or with --study "
-            f"DIR, from a folder of that study: {got}, expected one of them."
+            f"figure {name} is drawn with --preset NAME, which runs {studies} first, or with --study DIR, from a "
+            f"folder of such a study: {got}, expected one of them."
         )
-    if study is None:
-        assert preset is not None
+    if preset is not None:
         folder = Path("figures") / f"{name}-{preset}" if out is None else out
-        _run(entry, preset, folder, workers)
-        files = entry.draw(folder)
+        files = entry.draw(_run(entry, preset, folder, workers), folder / "figures")
     elif workers is not None:
         raise ValueError("--workers goes with --preset: nothing is run with --study. Leave it out.")
     else:
-        files = entry.draw(study, out)
+        files = entry.draw(study or [], out)
     for file in files:
         stdout().print(str(file), markup=False)
 
 
 def _tell(entry: FigureEntry) -> None:
+    stdout().print(f"[bold]{entry.name}[/bold]  {entry.shows}")
+    studies = " and ".join(entry.studies)
+    word = "study" if len(entry.studies) == 1 else "studies"
+    stdout().print(f"  {word} {studies}; --preset {', '.join(_presets(entry))}", markup=False)
+
+
+def _presets(entry: FigureEntry) -> list[str]:
+    """Those that all studies of the figure have."""
     from spectral_reach.studies import registry
 
-    presets = ", ".join(registry.find(entry.study).presets)
-    stdout().print(f"[bold]{entry.name}[/bold]  {entry.shows}")
-    stdout().print(f"  study {entry.study}; --preset {presets}", markup=False)
+    first, *others = (registry.find(study).presets for study in entry.studies)
+    return [preset for preset in first if all(preset in presets for presets in others)]
 
 
-def _run(entry: FigureEntry, preset: str, folder: Path, workers: int | None) -> None:
-    """Bring the study of a figure to its end.
+def _run(entry: FigureEntry, preset: str, folder: Path, workers: int | None) -> list[Path]:
+    """Bring the studies of a figure to their end, in ``folder`` or, several, in a folder of their name in it.
 
     Raises:
-        ValueError: the study has no such preset.
+        ValueError: one of them has no such preset.
         RecordError, RunsFailedError, Stopped: as ``run_study``.
     """
     from spectral_reach.cli.running import run_study
 
+    if preset not in _presets(entry):
+        raise ValueError(
+            f"got preset {preset!r} for figure {entry.name}; expected one of {', '.join(_presets(entry))}, which "
+            f"{' and '.join(entry.studies)} can be run in."
+        )
     command = ["spectral-reach", "figure", entry.name, "--preset", preset, "--out", str(folder)]
     if workers is not None:
         command += ["--workers", str(workers)]
-    run_study(entry.study, {"preset": preset}, folder, workers=workers, command=command)
+    folders = [folder] if len(entry.studies) == 1 else [folder / study for study in entry.studies]
+    for study, place in zip(entry.studies, folders, strict=True):
+        run_study(study, {"preset": preset}, place, workers=workers, command=command)
+    return folders

@@ -22,7 +22,7 @@ def wrap(text: str, width: float, size: float = SMALL_SIZE) -> list[str]:
     lines: list[str] = []
     for word in re.split(r"(?<![±=<>≤])\s+(?![±=<>≤])", text.strip()):
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _width(longer, size) <= width:
+        if lines and width_of(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -42,7 +42,8 @@ def write(figure: Figure, lines: list[str], *, left: float, top: float, size: fl
         figure.text(left / width_inches, y / height_inches, line, fontsize=size, va="top", ha="left")
 
 
-def _width(text: str, size: float) -> float:
+def width_of(text: str, size: float = SMALL_SIZE) -> float:
+    """Inches that ``text`` takes in one line."""
     points, _, _ = _METRICS.get_text_width_height_descent(text, FontProperties(family="DejaVu Sans", size=size), False)
     return float(points) / POINTS_PER_INCH
 

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 from spectral_reach.figures import caption
 from spectral_reach.figures.fig12_data import COLUMNS, QUANTITIES, Point, points_of
+from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.spectrum_panels import GRADIENT, MODES, REDUCTION
 from spectral_reach.figures.style import INK, log_axis, style
@@ -40,24 +41,25 @@ _DECADES = 9
 """What a panel shows at most."""
 
 
-def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
+def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Draw the figure of a study folder as ``out/fig12.*``, with its data as ``out/fig12.csv``; returns the files.
 
     Raises:
-        ValueError: an unknown format, or no spectrum has been taken.
+        ValueError: an unknown format, more than one folder, or no spectrum has been taken.
         ForeignFolderError: the folder is no such study, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
     formats = FORMATS if formats is None else formats
     check_formats(formats)
+    study = only_folder(studies, NAME)
     result = read_spectra(study, STUDY)
     if not result.measured:
         raise ValueError(f"no spectrum of {study} has been taken: got nothing to draw; run the study first.")
     points = points_of(result)
     with style():
         figure = _figure(result, points)
-        files = save_figure(figure, Path(out) / NAME, formats)
-    return (*files, save_rows([asdict(point) for point in points], COLUMNS, Path(out) / f"{NAME}.csv"))
+        files = save_figure(figure, out / NAME, formats)
+    return (*files, save_rows([asdict(point) for point in points], COLUMNS, out / f"{NAME}.csv"))
 
 
 def _figure(result: SpectraResult, points: Sequence[Point]) -> Figure:

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 
 from spectral_reach.figures import caption
 from spectral_reach.figures.fig3_data import COLUMNS, Point, as_row, points_of
+from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, style
 from spectral_reach.studies.analysis.random_features import (
@@ -46,24 +47,25 @@ _PREDICTED: Mapping[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0
 _MEASURED: Mapping[str, Any] = {"linestyle": "none", "markersize": 3.4, "elinewidth": 0.9, "capsize": 2.0, "zorder": 3}
 
 
-def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
+def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Draw the figure of a study folder as ``out/fig3.*``, with its data as ``out/fig3.csv``; returns the files.
 
     Raises:
-        ValueError: an unknown format, or no draw has been measured.
+        ValueError: an unknown format, more than one folder, or no draw has been measured.
         ForeignFolderError: the folder is no study of random features, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
     formats = FORMATS if formats is None else formats
     check_formats(formats)
+    study = only_folder(studies, NAME)
     result = read_random_features(study)
     if not result.exponents:
         raise ValueError(f"no draw of {study} has been measured: got nothing to draw; run the study first.")
     points = [point for each in result.exponents for point in points_of(each)]
     with style():
         figure = _figure(result, points)
-        files = save_figure(figure, Path(out) / NAME, formats)
-    return (*files, save_rows([as_row(point) for point in points], COLUMNS, Path(out) / f"{NAME}.csv"))
+        files = save_figure(figure, out / NAME, formats)
+    return (*files, save_rows([as_row(point) for point in points], COLUMNS, out / f"{NAME}.csv"))
 
 
 def _figure(result: RandomFeaturesResult, points: Sequence[Point]) -> Figure:

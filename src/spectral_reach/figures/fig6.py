@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from spectral_reach.figures import caption
 from spectral_reach.figures.fig6_data import COLUMNS, Point, as_row, points_of
+from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, TITLE_SIZE, SizeColours, style
 from spectral_reach.studies.analysis.convergence import Convergence, Row, read_convergence
@@ -59,24 +60,26 @@ _ROOM_FOR_TEXT = 1.6
 _FIT: Mapping[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
 
 
-def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
+def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Draw the figure of a study folder as ``out/fig6.*``, with its data as ``out/fig6.csv``; returns the files.
 
     Raises:
-        ValueError: an unknown format, or Hutchinson's row on the trained model has too few draws yet.
+        ValueError: an unknown format, more than one folder, or Hutchinson's row on the trained model has too few draws
+            yet.
         ForeignFolderError: the folder is no study of convergence, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
     formats = FORMATS if formats is None else formats
     check_formats(formats)
+    study = only_folder(studies, NAME)
     result = read_convergence(study)
     if result.main is None or not result.main.points:
         raise ValueError(f"{study} has too few draws yet: got nothing to draw; run the study further.")
     points = points_of(result)
     with style():
         figure = _figure(result, points)
-        files = save_figure(figure, Path(out) / NAME, formats)
-    return (*files, save_rows([as_row(point) for point in points], COLUMNS, Path(out) / f"{NAME}.csv"))
+        files = save_figure(figure, out / NAME, formats)
+    return (*files, save_rows([as_row(point) for point in points], COLUMNS, out / f"{NAME}.csv"))
 
 
 def _figure(result: Convergence, points: Sequence[Point]) -> Figure:

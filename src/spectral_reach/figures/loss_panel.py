@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from spectral_reach.figures.fig1_data import Point
+from spectral_reach.figures.curves import draw_band, of_sizes
+from spectral_reach.figures.points import Point
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, SizeColours, log_compute_axis, log_loss_axis
 from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval
@@ -21,9 +22,10 @@ def draw_losses(
     """Draw the ``train_loss`` and ``frontier_fit`` points; ``entropy`` is marked as the loss of mere frequencies."""
     log_compute_axis(axes, labelled=False)
     losses = [point for point in points if point.quantity == "train_loss"]
-    for run in dict.fromkeys(point.run for point in losses):
-        curve = [point for point in losses if point.run == run]
-        axes.plot([p.flops for p in curve], [p.value for p in curve], color=colours(curve[0].parameters))
+    for size, curve in of_sizes(losses):
+        if any(point.runs != 1 for point in curve):
+            draw_band(axes, [p for p in curve if not math.isnan(p.value)], 0.0, colours(size))
+        axes.plot([p.flops for p in curve], [p.value for p in curve], color=colours(size))
     drawn = [math.log(point.value) for point in losses if not math.isnan(point.value)]
     low, high = min(drawn), max([*drawn, math.log(entropy)])
     room = MARGIN * (high - low)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_reach.figures import caption
+from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.loss_reduction_data import COLUMNS, Point, points_of
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, SizeColours, log_axis, style
@@ -41,27 +42,28 @@ _EARLY, _LATE = 0.85, 0.05
 """Positions on the ramp of training time, which is not that of size."""
 
 
-def draw(study: Path | str, out: Path | str, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
+def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Draw the figure of a study folder as ``out/loss-reduction.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, or no spectrum has been taken.
+        ValueError: an unknown format, more than one folder, or no spectrum has been taken.
         ForeignFolderError: the folder is no such study, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
     formats = FORMATS if formats is None else formats
     check_formats(formats)
+    study = only_folder(studies, NAME)
     result = read_spectra(study, STUDY)
     if not result.measured:
         raise ValueError(f"no spectrum of {study} has been taken: got nothing to draw; run the study first.")
     points = points_of(result)
     with style():
         figure = _figure(result, points)
-        files = save_figure(figure, Path(out) / NAME, formats)
+        files = save_figure(figure, out / NAME, formats)
     rows = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(p).items()} for p in points
     ]
-    return (*files, save_rows(rows, COLUMNS, Path(out) / f"{NAME}.csv"))
+    return (*files, save_rows(rows, COLUMNS, out / f"{NAME}.csv"))
 
 
 def _figure(result: SpectraResult, points: Sequence[Point]) -> Figure:

@@ -13,26 +13,40 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FigureEntry:
-    """One figure: what it is called, what it shows, the study that it is drawn from, and the module that draws it."""
+    """One figure: what it is called, what it shows, the studies that it is drawn from, and the module that draws it.
+
+    A figure that compares families takes other studies of families too, such as the demo's: what counts is what a
+    folder holds.
+    """
 
     name: str
     shows: str
-    study: str
+    studies: tuple[str, ...]
     module: str
 
     def draw(
-        self, study: Path | str, out: Path | str | None = None, formats: Sequence[str] | None = None
+        self,
+        studies: Path | str | Sequence[Path | str],
+        out: Path | str | None = None,
+        formats: Sequence[str] | None = None,
     ) -> tuple[Path, ...]:
-        """Draw the figure of a study folder into ``out`` (default: its own ``figures/``); returns the files written.
+        """Draw the figure of one study folder, or of several, into ``out``; returns the files written.
+
+        ``out`` is by default the folder ``figures`` in the study's, of several studies the one beside the first.
 
         Raises:
-            ValueError: an unknown format, or nothing to draw yet.
-            ForeignFolderError: the folder is not a study of this library, or cannot be read.
+            ValueError: an unknown format, nothing to draw yet, or a number of folders that the figure cannot be drawn
+                from.
+            ForeignFolderError: a folder is not a study of this library or not one for this figure, or cannot be read.
             RecordError: the output folder cannot be written.
         """
-        module = import_module(self.module)
-        folder = Path(study) / "figures" if out is None else Path(out)
-        files: tuple[Path, ...] = module.draw(Path(study), folder, formats)
+        folders = [Path(studies)] if isinstance(studies, Path | str) else [Path(folder) for folder in studies]
+        if not folders:
+            raise ValueError(f"{self.name} got no study folder; expected one of {' or '.join(self.studies)}.")
+        home = folders[0] if len(folders) == 1 else folders[0].parent
+        files: tuple[Path, ...] = import_module(self.module).draw(
+            folders, home / "figures" if out is None else Path(out), formats
+        )
         return files
 
 
@@ -42,31 +56,31 @@ FIGURES = {
         FigureEntry(
             name="fig1",
             shows="train loss with its frontier, and spectral position, against compute (the paper's Figure 1)",
-            study="scaling",
+            studies=("scaling-text", "scaling-pixels"),
             module="spectral_reach.figures.fig1",
         ),
         FigureEntry(
             name="fig3",
             shows="random features on power-law data: components and spectra, measured and predicted (Figure 3)",
-            study="random-features",
+            studies=("random-features",),
             module="spectral_reach.figures.fig3",
         ),
         FigureEntry(
             name="fig6",
             shows="how Hutchinson's estimator of chi_net, and ours, converge on a trained Llama (Figure 6)",
-            study="convergence",
+            studies=("convergence",),
             module="spectral_reach.figures.fig6",
         ),
         FigureEntry(
             name="fig12",
             shows="the empirical kernel's spectrum and the loss gradient on it, before and after training (Figure 12)",
-            study="spectra",
+            studies=("spectra",),
             module="spectral_reach.figures.fig12",
         ),
         FigureEntry(
             name="loss-reduction",
             shows="where in the spectrum of the full output space the loss is reduced, along training and by size",
-            study="loss-reduction",
+            studies=("loss-reduction",),
             module="spectral_reach.figures.loss_reduction",
         ),
     )

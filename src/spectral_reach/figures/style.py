@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter, NullLocator
 
+from spectral_reach.studies.analysis.numbers import size
+
 TITLE_SIZE = 8.5
 LABEL_SIZE = 8.0
 SMALL_SIZE = 6.8
@@ -24,6 +26,9 @@ INK = "#222222"
 FAINT = "#8a8a8a"
 FEW_DECADES = 1.6
 MOST_TICKS = 6
+MOST_DECADES_OF_SIZE = 2.6
+SIZE_MARGIN = 1.35
+SHORTEST, LONGEST = 1e-3, 1e6  # between these, six digits without a power of ten
 
 _LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis
 
@@ -93,6 +98,30 @@ def log_compute_axis(axes: Axes, *, labelled: bool) -> None:
         axes.tick_params(labelbottom=False)
 
 
+def log_tokens_axis(axes: Axes, *, labelled: bool) -> None:
+    """A logarithmic horizontal axis of tokens of training, in powers of ten."""
+    log_compute_axis(axes, labelled=labelled)
+    if labelled:
+        axes.set_xlabel("training tokens")
+
+
+def log_size_axis(axes: Axes, parameters: Iterable[int], *, labelled: bool = True) -> None:
+    """A logarithmic horizontal axis of parameters, with room at both ends, labelled 10k, 100k, 1M; also 2 and 5."""
+    sizes = sorted(parameters)
+    low, high = sizes[0] / SIZE_MARGIN, sizes[-1] * SIZE_MARGIN
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    subs = (1.0,) if math.log10(high / low) > MOST_DECADES_OF_SIZE else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=99))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(round(value))))
+    axes.xaxis.set_minor_locator(LogLocator(subs=tuple(range(2, 10)), numticks=99))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if labelled:
+        axes.set_xlabel("parameters")
+    else:
+        axes.tick_params(labelbottom=False)
+
+
 def log_axis(axes: Axes, low: float, high: float) -> None:
     """A logarithmic vertical axis from ``low`` to ``high`` in powers of ten; 2 and 5 are labelled if there are few."""
     axes.set_yscale("log")
@@ -108,8 +137,16 @@ def log_loss_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def log_value_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic vertical axis: round plain numbers below a decade where they are short, else powers of ten."""
+    if high / low < 10 and low >= SHORTEST and high < LONGEST:
+        log_loss_axis(axes, low, high)
+    else:
+        log_axis(axes, low, high)
 
 
 def _powers_of_ten(axis: Axis) -> None:

@@ -1,0 +1,115 @@
+"""How a curve with its error is drawn on logarithmic axes, the same in every figure.
+
+A band is one standard error to both sides, cut off at the axis' lower end. A value at or below that end, as noise makes
+some of chi_pos_unbiased, is marked by a triangle there and leaves a gap in the line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from spectral_reach.figures.points import Point
+from spectral_reach.figures.style import FAINT
+
+Colour = tuple[float, ...]
+
+DOTS = (0, (1, 1.4))
+DASHES = (0, (3.2, 1.6))
+BELOW: Mapping[str, Any] = {
+    "marker": "v",
+    "markersize": 3.5,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.7,
+    "linestyle": "none",
+}
+DOTTED: Mapping[str, Any] = {"linewidth": 0.9, "linestyle": DOTS}
+DASHED: Mapping[str, Any] = {"linewidth": 1.1, "linestyle": DASHES}
+MARKED: Mapping[str, Any] = {"marker": "o", "markersize": 1.8}
+BAND_ALPHA = 0.2
+
+
+def known(points: Sequence[Point], *quantities: str) -> list[Point]:
+    """Those of these quantities that have a value."""
+    return [point for point in points if point.quantity in quantities and not math.isnan(point.value)]
+
+
+def of_sizes(points: Sequence[Point]) -> list[tuple[int, list[Point]]]:
+    """The points of each size, in the order in which the sizes come."""
+    return [(size, [p for p in points if p.parameters == size]) for size in dict.fromkeys(p.parameters for p in points)]
+
+
+def floor_of(points: Sequence[Point]) -> float:
+    """A lower end of the axis: a little below the lowest upper end of an error bar.
+
+    A mean far inside its own error would otherwise stretch the axis over decades that hold nothing but noise.
+    """
+    ends = [p.value + (0 if math.isnan(p.stderr) else p.stderr) for p in points]
+    return 0.5 * min((end for end in ends if end > 0), default=1e-9)
+
+
+def ceiling_of(points: Sequence[Point], floor: float) -> float:
+    """An upper end: a little above the highest value; error bars of single windows may leave the panel."""
+    return 1.5 * max((p.value for p in points if p.value > floor), default=10 * floor)
+
+
+def draw_band(axes: Axes, curve: Sequence[Point], floor: float, colour: Colour) -> None:
+    """One standard error to both sides of the curve."""
+    for whole, stretch in groupby(curve, key=lambda p: not math.isnan(p.stderr) and p.value + p.stderr > floor):
+        part = list(stretch)
+        if whole:
+            low = [max(p.value - p.stderr, floor) for p in part]
+            high = [p.value + p.stderr for p in part]
+            axes.fill_between([p.flops for p in part], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+
+
+def draw_line(
+    axes: Axes, curve: Sequence[Point], floor: float, colour: Colour, look: Mapping[str, Any] = MARKED
+) -> None:
+    """The values, with triangles for those at or below ``floor``."""
+    x = [p.flops for p in curve]
+    axes.plot(x, [p.value if p.value > floor else math.nan for p in curve], color=colour, **look)
+    below = [p.flops for p in curve if p.value <= floor]
+    axes.plot(below, [floor] * len(below), color=colour, clip_on=False, zorder=4, **BELOW)
+
+
+def draw_mini_batch(axes: Axes, curve: Sequence[Point], colour: Colour) -> None:
+    """Dotted, and broken where the number of units changes: the values on both sides are not the same quantity."""
+    for _, stretch in groupby(curve, key=lambda p: p.n_units):
+        part = list(stretch)
+        marker = "." if len(part) == 1 else "none"  # a line through one point is invisible
+        x, y = [p.flops for p in part], [p.value for p in part]
+        axes.plot(x, y, color=colour, marker=marker, markersize=2, **DOTTED)
+
+
+def key_line(label: str, **look: Any) -> Artist:
+    """An entry of a key: a grey line, for it stands for every size."""
+    return Line2D([], [], color=FAINT, label=label, **look)
+
+
+def key_band(points: Sequence[Point]) -> Artist:
+    """The entry of the band, with what its error is over."""
+    runs = sorted({point.runs for point in points if point.runs is not None and not math.isnan(point.stderr)})
+    seeds = f" over {_span(runs)} seeds" if runs and runs[0] > 1 else ""
+    return Patch(facecolor=FAINT, alpha=0.25, label=f"± 1 standard error{seeds}")
+
+
+def key_mini_batch(points: Sequence[Point], name: str = "chi_pos") -> Artist:
+    """The entry of the dotted lines; it says so where they break."""
+    units: dict[int, set[int | None]] = {}
+    for point in points:
+        if point.quantity == name:
+            units.setdefault(point.parameters, set()).add(point.n_units)
+    breaks = "; breaks where its size changes" if any(len(of_size) > 1 for of_size in units.values()) else ""
+    return key_line(f"{name} of the mini-batch{breaks}", **DOTTED)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if numbers[0] == numbers[-1] else f"{numbers[0]} to {numbers[-1]}"

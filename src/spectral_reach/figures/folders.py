@@ -1,0 +1,68 @@
+"""The study folders that a figure is given: one alone, or the families of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spectral_reach.studies.analysis.study_data import FamilyData, read_study
+from spectral_reach.studies.analysis.summary import FamilySummary, summarise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """A family of which a run has begun, and what its study's summary says of it."""
+
+    data: FamilyData
+    summary: FamilySummary
+
+
+def only_folder(studies: Sequence[Path], figure: str) -> Path:
+    """The one study folder of a figure that is drawn from one study.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if len(studies) != 1:
+        got = ", ".join(str(folder) for folder in studies) or "none"
+        raise ValueError(f"{figure} is drawn from one study folder: got {len(studies)} ({got}); give one.")
+    return studies[0]
+
+
+def read_families(studies: Sequence[Path]) -> tuple[FamilyData, ...]:
+    """The families of all these studies of which a run has recorded a loss, in the order of the folders.
+
+    Raises:
+        ValueError: no run has begun, or two folders have a family of one name.
+        ForeignFolderError: a folder is not a study of this library, or cannot be read.
+        RecordError: a table is damaged, or a finished run has lost one.
+    """
+    families = [family for folder in studies for family in read_study(folder).families]
+    begun = tuple(family for family in families if any(len(run.losses) for run in family.runs))
+    _check(begun, studies)
+    return begun
+
+
+def summarised_families(studies: Sequence[Path]) -> tuple[Begun, ...]:
+    """``read_families``, each with its summary; raises the same."""
+    begun = []
+    for folder in studies:
+        data = read_study(folder)
+        for family, summary in zip(data.families, summarise(data).families, strict=True):
+            if any(len(run.losses) for run in family.runs):
+                begun.append(Begun(data=family, summary=summary))
+    _check([each.data for each in begun], studies)
+    return tuple(begun)
+
+
+def _check(begun: Sequence[FamilyData], studies: Sequence[Path]) -> None:
+    folders = ", ".join(str(folder) for folder in studies)
+    if not begun:
+        raise ValueError(f"no run of {folders} has recorded a loss: got nothing to draw; run the study first.")
+    keys = [family.key for family in begun]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(
+            f"the folders {folders} have more than one family called {', '.join(twice)}: expected families of "
+            "different names; draw the figure from one of the folders at a time."
+        )

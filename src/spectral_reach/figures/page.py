@@ -1,0 +1,147 @@
+"""A page of panels: a column for each family, with its title and sizes above and its words below, and rows of panels.
+
+All lengths are inches, so that type and panels are of one size in every figure, however many panels it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from spectral_reach.figures import caption
+from spectral_reach.figures.style import SMALL_SIZE, TITLE_SIZE, SizeColours
+from spectral_reach.studies.analysis.numbers import size
+from spectral_reach.studies.analysis.study_data import RunData
+
+COLUMN = 3.35
+LEFT, RIGHT, GAP = 0.62, 0.12, 0.62
+PANEL_HEIGHT, PANEL_GAP = 1.95, 0.14
+AXIS_GAP = 0.6  # below a row that has labels of its own
+TITLE_LINE, TITLE, SIZES_ROW = 0.19, 0.44, 0.15
+AXIS_LABEL, KEY_ROW = 0.45, 0.17
+BOTTOM = 0.12
+SIZES_PER_ROW = 6
+
+_HANDLE, _BETWEEN = 2.8, 1.5  # of a key: the line with its space, the space to the next, in units of the type size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """What stands above and below a column of panels.
+
+    Attributes:
+        title: above.
+        runs: whose sizes are keyed above, those with an unfinished run marked; none for no key.
+        words: below.
+    """
+
+    title: str
+    runs: Sequence[RunData] = ()
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A row of panels: its height, and the gap to the row above."""
+
+    height: float = PANEL_HEIGHT
+    gap: float = PANEL_GAP
+
+
+class Page:
+    """The figure with everything but its panels' contents; make it inside ``style()``.
+
+    ``key`` is what lines and marks mean, for all panels, below the lowest; ``colours`` are those of the sizes.
+    """
+
+    def __init__(
+        self, columns: Sequence[Column], rows: Sequence[Row], key: Sequence[Artist], colours: SizeColours
+    ) -> None:
+        texts = [caption.wrap(column.words, COLUMN) for column in columns]
+        most_sizes = max(len({run.parameters for run in column.runs}) for column in columns)
+        head = TITLE + SIZES_ROW * math.ceil(most_sizes / SIZES_PER_ROW)
+        self._width = LEFT + len(columns) * COLUMN + (len(columns) - 1) * GAP + RIGHT
+        key_columns = _fitting([str(line.get_label()) for line in key], self._width - LEFT - RIGHT)
+        key_height = AXIS_LABEL + KEY_ROW * math.ceil(len(key) / key_columns)
+        foot = key_height + max(caption.height(lines) for lines in texts) + BOTTOM
+        self._rows = rows
+        self._foot = foot
+        panels = sum(row.height for row in rows) + sum(row.gap for row in rows[1:])
+        self._height = head + panels + foot
+        self.figure = Figure(figsize=(self._width, self._height))
+        self._colours = colours
+        for i, (column, text) in enumerate(zip(columns, texts, strict=True)):
+            self._title(column, self._left(i))
+            caption.write(self.figure, text, left=self._left(i), top=foot - key_height)
+        self._key(key, key_columns, foot - key_height + 0.06)
+
+    def panel(self, column: int, row: int) -> Axes:
+        """New axes in this place, both counted from 0, rows from the top."""
+        below = self._rows[row + 1 :]
+        bottom = self._foot + sum(each.height + each.gap for each in below)
+        size = (COLUMN / self._width, self._rows[row].height / self._height)
+        return self.figure.add_axes((self._left(column) / self._width, bottom / self._height, *size))
+
+    @staticmethod
+    def _left(column: int) -> float:
+        return LEFT + column * (COLUMN + GAP)
+
+    def _title(self, column: Column, left: float) -> None:
+        """The title, and the sizes in their colours, in rows above the panels, where they cover nothing."""
+        top = self._height - 0.08
+        x = left / self._width
+        self.figure.text(x, top / self._height, column.title, fontsize=TITLE_SIZE, weight="bold", va="top")
+        if not column.runs:
+            return
+        unfinished = {run.parameters for run in column.runs if not run.is_finished}
+        handles = [
+            Line2D([], [], color=self._colours(p), linewidth=2.2, label=size(p) + ("*" if p in unfinished else ""))
+            for p in sorted({run.parameters for run in column.runs})
+        ]
+        self.figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(x, (top - TITLE_LINE) / self._height),
+            ncols=min(len(handles), SIZES_PER_ROW),
+            title="parameters" + (" (* unfinished)" if unfinished else ""),
+            title_fontsize=SMALL_SIZE,
+            alignment="left",
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=1.2,
+            columnspacing=1.0,
+            handletextpad=0.4,
+        )
+
+    def _key(self, key: Sequence[Artist], columns: int, bottom: float) -> None:
+        if not key:
+            return
+        middle = (LEFT + (self._width - LEFT - RIGHT) / 2) / self._width
+        self.figure.legend(
+            handles=list(key),
+            loc="lower center",
+            bbox_to_anchor=(middle, bottom / self._height),
+            ncols=columns,
+            columnspacing=_BETWEEN,
+            borderaxespad=0,
+        )
+
+
+def _fitting(labels: Sequence[str], width: float) -> int:
+    """How many columns of a key fit into ``width``; entries fill column after column, the first ones one longer."""
+    em = SMALL_SIZE / caption.POINTS_PER_INCH
+    widths = [caption.width_of(label) + _HANDLE * em for label in labels]
+    for columns in range(len(labels), 1, -1):
+        each, longer = divmod(len(labels), columns)
+        lengths = [each + 1] * longer + [each] * (columns - longer)
+        starts = [sum(lengths[:i]) for i in range(columns)]
+        total = sum(max(widths[a : a + n]) for a, n in zip(starts, lengths, strict=True))
+        if total + (columns - 1) * _BETWEEN * em <= width:
+            return columns
+    return 1
