@@ -157,7 +157,7 @@ def test_folders_of_other_studies_are_refused(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("study", STUDIES.values())
 def test_presets_are_planned_and_quick_ones_take_minutes(study: str, tmp_path: Path) -> None:
     entry = registry.find(study)
-    assert set(entry.presets) == {"toy", "quick", "paper"}
+    assert set(entry.presets) == {"toy", "quick", "laptop", "paper"}
     for preset in ("toy", "quick"):
         plan = entry.plan({"preset": preset})
         assert len({task.name for task in plan.tasks}) == len(plan.tasks)

@@ -184,6 +184,22 @@ def toy() -> ConvergenceConfig:
     )
 
 
+def laptop() -> ConvergenceConfig:
+    """About an hour on two cores: averages of up to 100 draws, 30 times, on sequences of 64 tokens."""
+    return replace(
+        quick(),
+        preset="laptop",
+        context=64,
+        steps=300,
+        snapshots=(0, 10, 100, 300),
+        averaged=100,
+        repetitions=30,
+        compared=16,
+        side_draws=100,
+        draws_per_task=100,
+    )
+
+
 def paper() -> ConvergenceConfig:
     """A day and a half on two cores: averages of up to 2,000 draws, 50 times, on sequences of 128 tokens."""
     return replace(
@@ -200,7 +216,7 @@ def paper() -> ConvergenceConfig:
     )
 
 
-PRESETS = {"quick": quick, "toy": toy, "paper": paper}
+PRESETS = {"quick": quick, "toy": toy, "laptop": laptop, "paper": paper}
 
 register(
     Study(

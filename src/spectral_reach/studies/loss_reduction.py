@@ -158,6 +158,20 @@ def toy() -> LossReductionConfig:
     )
 
 
+def laptop() -> LossReductionConfig:
+    """About an hour on two cores: Llamas of 0.3M to 3.7M parameters, 128 tokens, 96 Lanczos steps."""
+    return replace(
+        quick(),
+        preset="laptop",
+        context=128,
+        widths=(32, 64, 96, 128, 176),
+        steps=1000,
+        snapshots=(0, 3, 10, 30, 100, 300, 1000),
+        sequences=16,
+        lanczos_steps=96,
+    )
+
+
 def paper() -> LossReductionConfig:
     """Some days on two cores, hours on a GPU: Llamas of 0.7M to 7.5M parameters, 128 tokens, 128 Lanczos steps."""
     return replace(
@@ -173,7 +187,7 @@ def paper() -> LossReductionConfig:
     )
 
 
-PRESETS = {"quick": quick, "toy": toy, "paper": paper}
+PRESETS = {"quick": quick, "toy": toy, "laptop": laptop, "paper": paper}
 
 register(
     Study(

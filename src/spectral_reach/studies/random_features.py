@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spectral_reach.studies.analysis.random_features_report import report
@@ -114,6 +114,11 @@ def toy() -> RandomFeaturesConfig:
     )
 
 
+def laptop() -> RandomFeaturesConfig:
+    """Five exponents, fifty seeds, 3,000 inputs and 4,000 features: half an hour on two cores."""
+    return replace(quick(), preset="laptop", seeds=50, dimension=200, inputs=3000, features=4000)
+
+
 def paper() -> RandomFeaturesConfig:
     """Nine exponents, fifty seeds, 4,000 inputs and 8,000 features: a night on two cores."""
     return RandomFeaturesConfig(
@@ -128,7 +133,7 @@ def paper() -> RandomFeaturesConfig:
     )
 
 
-PRESETS = {"quick": quick, "toy": toy, "paper": paper}
+PRESETS = {"quick": quick, "toy": toy, "laptop": laptop, "paper": paper}
 
 register(
     Study(

@@ -149,6 +149,11 @@ def toy() -> SpectraConfig:
     )
 
 
+def laptop() -> SpectraConfig:
+    """An hour or so on two cores: a Llama of 3.8M parameters, three sequences of 128 tokens, 32 outputs."""
+    return replace(quick(), preset="laptop", context=128, width=192, steps=1000, classes=32)
+
+
 def paper() -> SpectraConfig:
     """A night on two cores: a Llama of 3.8M parameters, four sequences of 256 tokens, 40 outputs: 10,240 modes each."""
     return replace(
@@ -162,7 +167,7 @@ def paper() -> SpectraConfig:
     )
 
 
-PRESETS = {"quick": quick, "toy": toy, "paper": paper}
+PRESETS = {"quick": quick, "toy": toy, "laptop": laptop, "paper": paper}
 
 register(
     Study(
