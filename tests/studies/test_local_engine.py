@@ -16,8 +16,9 @@ from small_runs import contents, digits, folder_of, small_run
 
 from spectral_reach.records.errors import RecordError
 from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.engines import resources
 from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
-from spectral_reach.studies.engines.local import available_cores, run_all
+from spectral_reach.studies.engines.local import run_all
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.progress import Progress
 from spectral_reach.studies.worker import ExitCode, execute
@@ -203,7 +204,24 @@ def test_a_run_can_be_executed_wherever_its_folder_is(tmp_path: Path) -> None:
     assert folder.is_finished
 
 
-def test_there_is_at_least_one_worker(tmp_path: Path) -> None:
-    assert available_cores() >= 1
+def test_there_is_at_least_one_worker() -> None:
     with pytest.raises(ValueError, match="workers is 0; expected at least 1 process"):
         run_all([], workers=0)
+
+
+def test_a_run_begins_when_it_has_what_it_needs_and_a_core_for_each_of_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "available_cores", lambda: 4)
+    assert [resources.at_once(threads) for threads in (1, 2, 3, 4, 5)] == [4, 2, 1, 1, 1]
+    runs = [
+        replace(small_run("chosen", threads=3), rate_from=("little", "less")),
+        small_run("little", threads=3, steps=4),
+        small_run("less", threads=3, steps=3, learning_rate=0.001),
+    ]
+    told: list[Progress] = []
+    run_all([folder_of(config, tmp_path / config.name).path for config in runs], on_progress=told.append)
+    # Four cores have room for one run of three threads; the one with the most compute waits for what it needs.
+    assert [(progress.run, progress.phase) for progress in told if progress.phase != "training"] == [
+        (name, phase) for name in ("little", "less", "chosen") for phase in ("starting", "finished")
+    ]

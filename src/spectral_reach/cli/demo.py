@@ -22,13 +22,14 @@ def demo(
 
     Run it again to go on after an interruption, or to see the results again.
     """
+    from spectral_reach.cli.engine import as_arguments
     from spectral_reach.cli.running import run_study
     from spectral_reach.cli.terminal import stdout
+    from spectral_reach.studies.engines.options import EngineOptions
 
-    command = ["spectral-reach", "demo", "--out", str(out)]
-    if workers is not None:
-        command += ["--workers", str(workers)]
-    run_study(STUDY, {"preset": PRESET}, out, workers=workers, command=command)
+    options = EngineOptions(workers=workers)
+    command = ["spectral-reach", "demo", "--out", str(out), *as_arguments(options)]
+    run_study(STUDY, {"preset": PRESET}, out, options=options, command=command)
 
     from spectral_reach.figures.registry import figure
 

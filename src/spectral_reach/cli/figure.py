@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
 from spectral_reach.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from spectral_reach.figures.registry import FigureEntry
+    from spectral_reach.studies.engines.options import EngineOptions
 
 LIST = "list"
 
@@ -32,10 +34,11 @@ def figure(
             show_default="figures/NAME-PRESET; STUDY/figures, of several the folder figures beside the first",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --preset: runs at a time, threads of the tasks.", show_default="one a core"),
-    ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Draw a figure as PNG, PDF, SVG and the numbers behind it as CSV.
 
@@ -57,11 +60,12 @@ def figure(
             f"figure {name} is drawn with --preset NAME, which runs {studies} first, or with --study DIR, from a "
             f"folder of such a study: {got}, expected one of them."
         )
+    options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     if preset is not None:
         folder = Path("figures") / f"{name}-{preset}" if out is None else out
-        files = entry.draw(_run(entry, preset, folder, workers), folder / "figures")
-    elif workers is not None:
-        raise ValueError("--workers goes with --preset: nothing is run with --study. Leave it out.")
+        files = entry.draw(_run(entry, preset, folder, options), folder / "figures")
+    elif unused := as_arguments(options):
+        raise ValueError(f"{unused[0]} goes with --preset: nothing is run with --study. Leave it out.")
     else:
         files = entry.draw(study or [], out)
     for file in files:
@@ -83,7 +87,7 @@ def _presets(entry: FigureEntry) -> list[str]:
     return [preset for preset in first if all(preset in presets for presets in others)]
 
 
-def _run(entry: FigureEntry, preset: str, folder: Path, workers: int | None) -> list[Path]:
+def _run(entry: FigureEntry, preset: str, folder: Path, options: EngineOptions) -> list[Path]:
     """Bring the studies of a figure to their end, in ``folder`` or, several, in a folder of their name in it.
 
     Raises:
@@ -98,9 +102,8 @@ def _run(entry: FigureEntry, preset: str, folder: Path, workers: int | None) -> 
             f"{' and '.join(entry.studies)} can be run in."
         )
     command = ["spectral-reach", "figure", entry.name, "--preset", preset, "--out", str(folder)]
-    if workers is not None:
-        command += ["--workers", str(workers)]
+    command += as_arguments(options)
     folders = [folder] if len(entry.studies) == 1 else [folder / study for study in entry.studies]
     for study, place in zip(entry.studies, folders, strict=True):
-        run_study(study, {"preset": preset}, place, workers=workers, command=command)
+        run_study(study, {"preset": preset}, place, options=options, command=command)
     return folders

@@ -22,23 +22,25 @@ from spectral_reach.studies.engines.errors import RunsFailedError, raise_togethe
 
 if TYPE_CHECKING:
     from spectral_reach.studies.analysis.report import Report, Section
+    from spectral_reach.studies.engines.options import EngineOptions
+    from spectral_reach.studies.engines.registry import Engine
     from spectral_reach.studies.plan import StudyPlan
 
 _UNLIMITED = 1000
 
 
 def run_study(
-    name: str, settings: Mapping[str, Any], out: Path, *, workers: int | None, command: Sequence[str]
+    name: str, settings: Mapping[str, Any], out: Path, *, options: EngineOptions, command: Sequence[str]
 ) -> None:
     """Plan, run or resume, do the tasks, report; ``command`` is what the user would type to go on after Ctrl-C.
 
-    ``workers``: runs at a time, and threads of the tasks, which are done one after another; default: one a core.
+    ``options`` say who executes the runs. The tasks follow in this process, one after another.
 
     Raises:
         ValueError: the study or a setting is unknown or impossible.
         RecordError: ``out`` is busy, holds something else or cannot be written.
         RunsFailedError: some runs or tasks failed; the others are reported.
-        ModuleNotFoundError: the extra ``studies`` is not installed.
+        ModuleNotFoundError: the extra ``studies``, or that of the engine, is not installed.
         Stopped: Ctrl-C; everything recorded so far is kept.
     """
     console = stdout()
@@ -46,21 +48,19 @@ def run_study(
     with _resumable(out, command):
         from spectral_reach.studies import registry
         from spectral_reach.studies.analysis.report import write_report
-        from spectral_reach.studies.cost import expected_cost
-        from spectral_reach.studies.engines.local import available_cores
+        from spectral_reach.studies.engines.registry import engine
         from spectral_reach.studies.study_folder import sole_owner, write_plan
 
-        workers = available_cores() if workers is None else workers
         study = registry.find(name)
-        # Before the folder is touched: a mistyped setting leaves nothing behind.
+        # Before the folder is touched: a mistyped setting or a missing package leaves nothing behind.
+        run_all = engine(options)
         plan = study.plan(settings)
         with sole_owner(out):
-            how = f"{workers} at a time" if plan.runs else f"with {workers} thread{'s' if workers > 1 else ''}"
-            console.print(f"Expected cost: {expected_cost(plan, workers)}, {how}.", markup=False)
+            console.print(f"Expected cost: {_expected(plan, options)}.", markup=False)
             folders = write_plan(out, plan)
             failures = [
-                *_failure_of(lambda: _run_all(folders, plan, workers, console)),
-                *_failure_of(lambda: _do_tasks(out, plan, workers, console)),
+                *_failure_of(lambda: _run_all(run_all, folders, plan, console)),
+                *_failure_of(lambda: _do_tasks(out, plan, options.task_threads, console)),
             ]
             report = study.report(out)
             files = write_report(report, out)
@@ -69,17 +69,29 @@ def run_study(
     raise_together(failures)
 
 
-def _run_all(folders: Sequence[Path], plan: StudyPlan, workers: int, console: Console) -> None:
+def _expected(plan: StudyPlan, options: EngineOptions) -> str:
+    """The cost of the plan with that engine, and how much of it is done at a time."""
+    from spectral_reach.studies.cost import expected_cost
+
+    threads = options.task_threads
+    if not plan.runs:
+        return f"{expected_cost(plan, threads)}, with {threads} thread{'s' if threads > 1 else ''}"
+    workers = options.at_once(max(run.threads for run in plan.runs))
+    if workers is None:
+        return f"{expected_cost(plan, 1)} one at a time; on Ray as many at a time as there is room for"
+    return f"{expected_cost(plan, workers)}, {workers} at a time"
+
+
+def _run_all(run_all: Engine, folders: Sequence[Path], plan: StudyPlan, console: Console) -> None:
     from spectral_reach.records.run_folder import RunFolder
-    from spectral_reach.studies.engines.local import run_all
 
     if finished := sum(RunFolder.open(folder).is_finished for folder in folders):
         console.print(f"{finished} of {len(folders)} runs are finished already.")
     with RunsDisplay([(run.name, run.training.steps) for run in plan.runs], stderr()) as display:
-        run_all(folders, workers=workers, on_progress=display)
+        run_all(folders, on_progress=display)
 
 
-def _do_tasks(out: Path, plan: StudyPlan, workers: int, console: Console) -> None:
+def _do_tasks(out: Path, plan: StudyPlan, threads: int, console: Console) -> None:
     from spectral_reach.studies.tasks.execute import done, run_tasks
 
     finished = done(out, plan.tasks)
@@ -87,7 +99,7 @@ def _do_tasks(out: Path, plan: StudyPlan, workers: int, console: Console) -> Non
         console.print(f"{len(finished)} of {len(plan.tasks)} tasks are done already.")
     waiting = [(task.name, task.settings.seconds) for task in plan.tasks if task.name not in finished]
     with TasksDisplay(waiting, stderr()) as display:
-        run_tasks(out, plan.tasks, threads=workers, on_progress=display)
+        run_tasks(out, plan.tasks, threads=threads, on_progress=display)
 
 
 def _failure_of(work: Callable[[], None]) -> list[RunsFailedError]:

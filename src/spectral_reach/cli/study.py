@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
+
 study = typer.Typer(name="study", no_args_is_help=True, help="Train models, measure and compare them.")
 
 
@@ -35,10 +37,11 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seed=1; repeatable."),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Runs at a time; threads of the tasks after them.", show_default="one a core"),
-    ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Train and measure every run of a study, do its tasks, and say what came out.
 
@@ -47,6 +50,7 @@ def run(
     from spectral_reach.cli.running import run_study
     from spectral_reach.cli.settings import parse
 
+    options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     settings = parse(changes or ())
     command = ["spectral-reach", "study", "run", name, "--out", str(out)]
     if preset is not None:
@@ -54,6 +58,4 @@ def run(
         command += ["--preset", preset]
     for change in changes or ():
         command += ["--set", change]
-    if workers is not None:
-        command += ["--workers", str(workers)]
-    run_study(name, settings, out, workers=workers, command=command)
+    run_study(name, settings, out, options=options, command=[*command, *as_arguments(options)])

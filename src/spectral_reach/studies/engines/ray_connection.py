@@ -1,0 +1,95 @@
+"""The Ray that runs are executed on: one that is there, or one of this machine that comes and goes with them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from spectral_reach.studies.engines.resources import available_cores
+
+_OBJECT_STORE = 100 * 2**20
+"""Bytes; nothing but paths, progress and reasons goes through it."""
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+log = logging.getLogger(__name__)
+
+
+def require_ray() -> None:
+    """Find out before anything is written that Ray is missing.
+
+    Raises:
+        ModuleNotFoundError: it is; the message names the extra that brings it.
+    """
+    if find_spec("ray") is None:
+        raise ModuleNotFoundError(
+            'ray is not installed. It comes with: pip install "spectral-reach[ray]"; or use the local engine.',
+            name="ray",
+        )
+
+
+@contextmanager
+def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None]:
+    """Connected to the Ray that this process is connected to, else to that at ``address``, else to one of its own.
+
+    ``cpus`` and ``gpus``: what one run takes at most.
+    """
+    # Ray asks for it when it starts: a study sends nothing to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        if address is not None:
+            raise ValueError(
+                f"address is {address!r}, and this process is connected to a Ray already; expected None, to use that "
+                "one. Leave it out, or call ray.shutdown() first."
+            )
+        _warn_of_room(cpus, gpus)
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        ray.init(
+            address=address,
+            # A run of more threads than there are cores has the machine to itself, as with the local engine.
+            num_cpus=max(available_cores(), int(-(-cpus // 1))),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE,
+            **_QUIET,
+        )
+    else:
+        try:
+            ray.init(address=address, **_QUIET)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"No Ray cluster answers at {address!r}: {error} Check the address and that the cluster is up, or "
+                "leave the address out for a Ray of this machine alone."
+            ) from error
+    try:
+        here = ray.cluster_resources().get("GPU", 0.0)
+        if address == "local" and here < gpus:
+            raise ValueError(
+                f"A run takes {gpus:g} GPUs, and Ray finds {here:g} on this machine; expected at most as many. Ask for "
+                "fewer, or give the address of a cluster that has them."
+            )
+        _warn_of_room(cpus, gpus)
+        yield
+    finally:
+        # One that was started above ends with its processes; a cluster that was there goes on without us.
+        ray.shutdown()
+
+
+def _warn_of_room(cpus: float, gpus: float) -> None:
+    """A cluster may grow, so runs that no node has room for wait; but not without a word."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0.0) >= cpus and node.get("GPU", 0.0) >= gpus for node in nodes):
+        log.warning(
+            "No node of the Ray cluster has %g CPUs and %g GPUs, which a run takes: it waits until one joins.",
+            cpus,
+            gpus,
+        )
