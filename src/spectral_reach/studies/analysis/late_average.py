@@ -36,9 +36,13 @@ class LateAverage:
     heldout_reason: str | None
 
 
-def late_average(run: RunData) -> LateAverage:
-    """Average the last tenth of a finished run; of an unfinished one everything is NaN, with the reason."""
+def late_average(run: RunData, *, heldout: bool = False) -> LateAverage:
+    """Average the last tenth of a finished run; of an unfinished one everything is NaN, with the reason.
+
+    ``heldout``: take spectral position from the measurements on held-out data; the losses are the same.
+    """
     first_step = math.ceil(LATE_FRACTION * run.steps)
+    measurements = run.heldout if heldout else run.measurements
     if not run.is_finished:
         reason = f"unfinished: {run.steps_done} of {run.steps} steps"
         none = Estimate.missing(reason)
@@ -51,20 +55,20 @@ def late_average(run: RunData) -> LateAverage:
             heldout_loss=math.nan,
             heldout_reason=reason,
         )
-    late = run.measurements.step >= first_step
-    scale = (run.measurements.chi_loss * run.measurements.chi_net)[late]
+    late = measurements.step >= first_step
+    scale = (measurements.chi_loss * measurements.chi_net)[late]
     train_loss = run.losses.train_loss[(run.losses.step >= first_step) & (run.losses.step < run.steps)]
     diverged = int((~np.isfinite(train_loss)).sum())
-    heldout = run.losses.heldout_loss[run.losses.step == run.steps]
-    evaluated = len(heldout) == 1 and bool(np.isfinite(heldout[0]))
+    final = run.losses.heldout_loss[run.losses.step == run.steps]
+    evaluated = len(final) == 1 and bool(np.isfinite(final[0]))
     return LateAverage(
         first_step=first_step,
-        n_units=tuple(sorted(set(run.measurements.n_units[late].tolist()))),
-        chi_pos=mean(run.measurements.chi_pos[late], in_sequence=True),
-        chi_pos_unbiased=ratio_of_means(run.measurements.delta_loss_unbiased[late], scale, in_sequence=True),
+        n_units=tuple(sorted(set(measurements.n_units[late].tolist()))),
+        chi_pos=mean(measurements.chi_pos[late], in_sequence=True),
+        chi_pos_unbiased=ratio_of_means(measurements.delta_loss_unbiased[late], scale, in_sequence=True),
         train_loss=Estimate.missing(f"the training loss is not finite at {diverged} late steps")
         if diverged
         else mean(train_loss, in_sequence=True),
-        heldout_loss=float(heldout[0]) if evaluated else math.nan,
+        heldout_loss=float(final[0]) if evaluated else math.nan,
         heldout_reason=None if evaluated else "the final model was not evaluated on held-out data",
     )
