@@ -10,14 +10,19 @@ from spectral_reach.studies.analysis.frontier import frontier
 from spectral_reach.studies.analysis.rank import RankCorrelation
 from spectral_reach.studies.analysis.study_data import FamilyData, StudyData
 from spectral_reach.studies.analysis.summary import FamilySummary, summarise
-from spectral_reach.studies.analysis.words import Verdict, describe, describe_family, verdict
+from spectral_reach.studies.analysis.verdict import Verdict
+from spectral_reach.studies.analysis.words import describe, describe_family, verdict
 
 
 def study_of(runs, tmp_path, not_started=()):
     family = FamilyData(
-        key="text", label="Text: verse", runs=tuple(as_run_data(run) for run in runs), not_started=tuple(not_started)
+        key="text",
+        label="Text: verse",
+        is_sweep=False,
+        runs=tuple(as_run_data(run) for run in runs),
+        not_started=tuple(not_started),
     )
-    return StudyData(path=tmp_path, study="scaling", preset="synthetic", families=(family,))
+    return StudyData(path=tmp_path, study="scaling", preset="synthetic", settings={}, families=(family,))
 
 
 def summary_of(runs, tmp_path, not_started=()) -> FamilySummary:

@@ -11,24 +11,16 @@ else is *inconclusive*.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 
 from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval, signed, size, small
 from spectral_reach.studies.analysis.rank import RankCorrelation
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary
+from spectral_reach.studies.analysis.verdict import Verdict
 
 LEVEL = 0.05
 WELL_BELOW = 0.1  # of the unigram entropy: a run whose held-out loss ends higher has learnt little else
 OVERFIT = 0.1  # of the training loss: a larger gap to the held-out loss is worth a sentence
-
-
-class Verdict(StrEnum):
-    """How the numbers bear on "larger models end deeper in the spectral tail"."""
-
-    SUPPORTED = "supported"
-    CONTRADICTED = "contradicted"
-    INCONCLUSIVE = "inconclusive"
 
 
 def verdict(rank: RankCorrelation) -> Verdict:
@@ -106,7 +98,7 @@ def _position(family: FamilySummary) -> str:
             return f"{course}: larger models end deeper in the spectral tail, as the paper says."
         case Verdict.CONTRADICTED:
             return f"{course}: larger models end less deep in the spectral tail, which contradicts the paper."
-        case Verdict.INCONCLUSIVE:
+        case _:
             return f"{course}: inconclusive, {_why_inconclusive(rank)}."
 
 
@@ -130,7 +122,7 @@ def _mini_batch(family: FamilySummary) -> str:
             return f"{text}: it falls with size too."
         case Verdict.CONTRADICTED:
             return f"{text}: it rises with size."
-        case Verdict.INCONCLUSIVE:
+        case _:
             return f"{text}: inconclusive."
 
 

@@ -1,0 +1,136 @@
+"""``spectral-reach reproduce``: the paper's experiments, from nothing to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
+from spectral_reach.cli.terminal import stderr, stdout
+
+if TYPE_CHECKING:
+    from spectral_reach.figures.registry import FigureEntry
+    from spectral_reach.studies.engines.errors import RunsFailedError
+    from spectral_reach.studies.engines.options import EngineOptions
+
+ALL = "all"
+FIGURES_FOLDER = "figures"
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(help="`all`, or a figure: fig1, fig3, ...")],
+    preset: Annotated[str, typer.Option(help="Size of every study: toy, quick, laptop or paper.")] = "quick",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the studies, figures and report.", show_default="reproduction/WHAT-PRESET"
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="STUDY.PATH=VALUE",
+            help="Change a setting of a study, e.g. vit.families.vit.data.folder=/data/cifar5m; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing.")
+    ] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
+) -> None:
+    """Run the studies, draw the figures, and write the report with the table of the paper's claims.
+
+    Run it again to go on after an interruption: what is finished is not done again. A study that fails does not keep
+    the others from being run and reported.
+    """
+    from spectral_reach.cli.running import say_cost, say_dry_run
+    from spectral_reach.cli.settings import parse
+
+    options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
+    entries = _entries(what)
+    names = tuple(dict.fromkeys(study for entry in entries for study in entry.studies))
+    settings = _settings(names, preset, parse(changes or ()))
+    if dry_run:
+        for name in names:
+            say_dry_run(name, settings[name])
+        return
+    folder = Path("reproduction") / f"{what}-{preset}" if out is None else out
+    command = ["spectral-reach", "reproduce", what, "--preset", preset, "--out", str(folder)]
+    command += [word for change in changes or () for word in ("--set", change)]
+    # Before anything is run: a mistyped setting or missing data of the last study shows now.
+    say_cost({name: settings[name] for name in names}, options)
+    failures = _run(names, settings, folder, options, [*command, *as_arguments(options)])
+    _draw(entries, folder)
+    _report(folder)
+    from spectral_reach.studies.engines.errors import raise_together
+
+    raise_together(failures)
+
+
+def _entries(what: str) -> list[FigureEntry]:
+    from spectral_reach.figures.registry import FIGURES, figure
+
+    return list(FIGURES.values()) if what == ALL else [figure(what)]
+
+
+def _settings(names: Sequence[str], preset: str, changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    if unknown := [name for name in changes if name not in names]:
+        raise ValueError(
+            f"--set got a setting of {unknown[0]!r}; expected STUDY.PATH=VALUE with one of the studies "
+            f"{', '.join(names)}."
+        )
+    for name, change in changes.items():
+        if not isinstance(change, Mapping):
+            raise ValueError(f"--set {name}={change} sets a whole study; expected {name}.SETTING=VALUE.")
+    return {name: {"preset": preset, **changes.get(name, {})} for name in names}
+
+
+def _run(
+    names: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    options: EngineOptions,
+    command: Sequence[str],
+) -> list[RunsFailedError]:
+    """Every study in a folder of its name; what failed is told at the end."""
+    from spectral_reach.cli.running import run_study
+    from spectral_reach.studies.engines.errors import RunsFailedError
+
+    failures = []
+    for i, name in enumerate(names, start=1):
+        stdout().rule(f"{name} ({i} of {len(names)})")
+        try:
+            run_study(name, settings[name], folder / name, options=options, command=command)
+        except RunsFailedError as failure:
+            stderr().print(f"{name}: {failure}", markup=False)
+            failures.append(failure)
+    return failures
+
+
+def _draw(entries: Sequence[FigureEntry], folder: Path) -> None:
+    """Every figure that has something to show, as files; of the others why not."""
+    stdout().rule("Figures")
+    for entry in entries:
+        try:
+            files = entry.draw([folder / study for study in entry.studies], folder / FIGURES_FOLDER)
+        except ValueError as nothing:
+            stderr().print(f"{entry.name} is not drawn: {nothing}", markup=False)
+        else:
+            stdout().print(f"{entry.name}: {files[0]}", markup=False)
+
+
+def _report(folder: Path) -> None:
+    from spectral_reach.reports.report import build
+
+    stdout().rule("Report")
+    with stderr().status("Writing the report"):
+        page = build(folder)
+    stdout().print(f"Report: {page}", markup=False)
