@@ -25,9 +25,7 @@ def reproduce(
     preset: Annotated[str, typer.Option(help="Size of every study: toy, quick, laptop or paper.")] = "quick",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the studies, figures and report.", show_default="reproduction/WHAT-PRESET"
-        ),
+        typer.Option(help="Folder for the studies, figures and report.", show_default="reproduction/WHAT-PRESET"),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -37,9 +35,7 @@ def reproduce(
             help="Change a setting of a study, e.g. vit.families.vit.data.folder=/data/cifar5m; repeatable.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing.")] = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,

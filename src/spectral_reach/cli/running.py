@@ -69,6 +69,52 @@ def run_study(
     raise_together(failures)
 
 
+def say_cost(studies: Mapping[str, Mapping[str, Any]], options: EngineOptions) -> None:
+    """Plan every study with its settings, and say what each costs.
+
+    Raises:
+        ValueError: a study or a setting is unknown or impossible, or data are missing.
+        ModuleNotFoundError: the extra ``studies`` is not installed.
+    """
+    require_studies_extra()
+    from spectral_reach.studies import registry
+
+    console = stdout()
+    for name, settings in studies.items():
+        console.print(f"{name}: {_expected(registry.find(name).plan(settings), options)}", markup=False)
+
+
+def say_dry_run(name: str, settings: Mapping[str, Any]) -> None:
+    """What every run of a study would take, without its data and without doing anything.
+
+    Raises:
+        ValueError: the study or a setting is unknown or impossible.
+        ModuleNotFoundError: the extra ``studies`` is not installed.
+    """
+    require_studies_extra()
+    from spectral_reach.studies import registry
+    from spectral_reach.studies.dry_run import COLUMNS, as_cells, expected_runs
+
+    plan = registry.find(name).outline(settings)
+    runs = list(expected_runs(plan))
+    shown = Table(title=f"{name}, preset {plan.preset}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for i, column in enumerate(COLUMNS):
+        shown.add_column(column, justify="right" if i else "left", no_wrap=True)
+    for run in runs:
+        shown.add_row(*as_cells(run))
+    console = stdout()
+    if runs:
+        console.print(shown)
+        hours = sum(run.gpu_hours for run in runs)
+        flops = sum(run.flops + run.measurement_flops for run in runs)
+        console.print(
+            f"{name}: {len(runs)} runs, {flops:.1e} FLOPs, about {hours:.1f} hours of one H100.", markup=False
+        )
+    if plan.tasks:
+        hours = sum(task.settings.seconds for task in plan.tasks) / 3600
+        console.print(f"{name}: {len(plan.tasks)} tasks, about {hours:.1f} hours of one CPU core.", markup=False)
+
+
 def _expected(plan: StudyPlan, options: EngineOptions) -> str:
     """The cost of the plan with that engine, and how much of it is done at a time."""
     from spectral_reach.studies.cost import expected_cost

@@ -29,7 +29,10 @@ def list_studies() -> None:
 @study.command("run")
 def run(
     name: Annotated[str, typer.Argument(help="The study; `study list` names them all.")],
-    out: Annotated[Path, typer.Option(help="Folder for the runs and the summary.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the runs and the summary; needed but for --dry-run.", show_default=False),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A ready-made size of the study.", show_default="the study's own")
     ] = None,
@@ -37,6 +40,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seed=1; repeatable."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing; needs no data.")
+    ] = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -47,14 +53,20 @@ def run(
 
     Run it again to go on after an interruption: what is finished is skipped, runs continue at their checkpoint.
     """
-    from spectral_reach.cli.running import run_study
+    from spectral_reach.cli.running import run_study, say_dry_run
     from spectral_reach.cli.settings import parse
 
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     settings = parse(changes or ())
-    command = ["spectral-reach", "study", "run", name, "--out", str(out)]
     if preset is not None:
         settings = {"preset": preset, **settings}
+    if dry_run:
+        say_dry_run(name, settings)
+        return
+    if out is None:
+        raise ValueError("--out is missing; expected the folder for the runs and the summary, or --dry-run.")
+    command = ["spectral-reach", "study", "run", name, "--out", str(out)]
+    if preset is not None:
         command += ["--preset", preset]
     for change in changes or ():
         command += ["--set", change]

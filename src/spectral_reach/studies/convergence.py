@@ -225,6 +225,7 @@ register(
         presets={name: (preset.__doc__ or "").strip() for name, preset in PRESETS.items()},
         default_preset=DEFAULT_PRESET,
         plan=lambda settings: ConvergenceConfig.from_dict(settings).plan(),
+        outline=lambda settings: ConvergenceConfig.from_dict(settings).plan(),
         report=report,
     )
 )

@@ -65,7 +65,7 @@ def expected_cost(plan: StudyPlan, workers: int) -> Cost:
         runs=len(runs),
         parameters=(min(sizes), max(sizes)) if sizes else None,
         flops=float(sum(run.spent(run.training.steps)["flops"] for run in runs)),
-        measurement_flops=float(sum(_measurement_flops(run) for run in runs)),
+        measurement_flops=float(sum(measurement_flops(run) for run in runs)),
         tasks=len(plan.tasks),
         minutes=(max(busy) + of_tasks) / 60,
     )
@@ -74,16 +74,15 @@ def expected_cost(plan: StudyPlan, workers: int) -> Cost:
 def _units(run: RunConfig) -> int:
     """Units measured in the whole run."""
     measurement, steps = run.measurement, run.training.steps
-    return sum(
-        measurement.units_at(step, steps) + measurement.heldout_units for step in measurement.measured_steps(steps)
-    )
+    return sum(measurement.units_at(step, steps) + measurement.heldout_units for step in run.measured_steps)
 
 
 def _measurements(run: RunConfig) -> int:
-    return len(run.measurement.measured_steps(run.training.steps))
+    return len(run.measured_steps)
 
 
-def _measurement_flops(run: RunConfig) -> int:
+def measurement_flops(run: RunConfig) -> int:
+    """FLOPs of all measurements of a run, 6 x parameters x tokens of every pass."""
     # A pass over all units for the gradients of each, and one for each probe over those that are probed.
     probed = run.measurement.units_of_trace * run.measurement.probes * _measurements(run)
     return 6 * (_units(run) + probed) * run.model.tokens_per_unit * run.model.parameters
@@ -91,7 +90,7 @@ def _measurement_flops(run: RunConfig) -> int:
 
 def _seconds(run: RunConfig) -> float:
     steps, measured = run.training.steps, _units(run)
-    flops = run.spent(steps)["flops"] + _measurement_flops(run)
+    flops = run.spent(steps)["flops"] + measurement_flops(run)
     passes = steps * 3 + 12 * _measurements(run)
     tokens = run.spent(steps)["tokens"] + 3 * measured * run.model.tokens_per_unit
     return _SECONDS_TO_START + flops / _FLOPS_PER_SECOND + passes * _SECONDS_A_PASS + tokens * _SECONDS_A_TOKEN

@@ -60,8 +60,10 @@ class FamiliesConfig:
         families = {name: family.as_dict() for name, family in self.families.items()}
         return {"preset": self.preset, "families": families, "seeds": list(self.seeds), "threads": self.threads}
 
-    def plan(self, study: str) -> StudyPlan:
+    def plan(self, study: str, *, outlined: bool = False) -> StudyPlan:
         """Every run, worked out: loads each data set once, and so builds its cache before any worker needs it.
+
+        ``outlined``: without data that have to be downloaded; such a plan can be looked at, not run.
 
         Raises:
             ValueError: data, model and batches do not fit each other.
@@ -72,7 +74,7 @@ class FamiliesConfig:
         for name, family in self.families.items():
             key = repr(sorted(family.data.as_dict().items()))
             if key not in loaded:
-                loaded[key] = family.data.load()
+                loaded[key] = family.data.outline() if outlined else family.data.load()
             families |= family.plan(
                 name,
                 loaded[key],
@@ -121,6 +123,7 @@ def register_families(
             presets={key: (preset.__doc__ or "").strip() for key, preset in presets.items()},
             default_preset=default,
             plan=lambda values: from_dict(presets, values, default=default, study=name).plan(name),
+            outline=lambda values: from_dict(presets, values, default=default, study=name).plan(name, outlined=True),
             report=report,
         )
     )

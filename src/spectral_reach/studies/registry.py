@@ -23,6 +23,7 @@ class Study:
         default_preset: the one for who names none.
         plan: ``plan({"preset": ..., setting: value, ...})`` works out the runs and tasks; settings not given are the
             preset's.
+        outline: the same without data that have to be downloaded first, for who only wants to look at it.
         report: what the folder of this study has to say, finished or not.
     """
 
@@ -31,6 +32,7 @@ class Study:
     presets: Mapping[str, str]
     default_preset: str
     plan: Callable[[Mapping[str, Any]], StudyPlan]
+    outline: Callable[[Mapping[str, Any]], StudyPlan]
     report: Callable[[Path], Report]
 
 

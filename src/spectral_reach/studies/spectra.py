@@ -176,6 +176,7 @@ register(
         presets={name: (preset.__doc__ or "").strip() for name, preset in PRESETS.items()},
         default_preset=DEFAULT_PRESET,
         plan=lambda settings: SpectraConfig.from_dict(settings).plan(),
+        outline=lambda settings: SpectraConfig.from_dict(settings).plan(),
         report=report,
     )
 )

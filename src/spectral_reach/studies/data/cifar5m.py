@@ -14,6 +14,7 @@ from spectral_reach.studies.data.image_rows import ImageRows
 from spectral_reach.studies.data.images import ImageData, channel_statistics
 from spectral_reach.studies.data.npz_images import NpzImages, open_npz_images
 from spectral_reach.studies.data.options import check_one_of, existing_folder
+from spectral_reach.studies.data.outline import Outline
 from spectral_reach.studies.data.pixels import PixelData, check_pixels
 from spectral_reach.studies.data.registry import register
 from spectral_reach.studies.data.tokens import digest
@@ -22,12 +23,39 @@ CLASSES = 10
 TRAINING_PARTS = (0, 1, 2, 3, 4)
 HELDOUT_PART = 5
 HELDOUT_IMAGES = 10_000
+IMAGES_A_PART = 1_000_448
 
 _SIZE = 32
 _SHAPE = (_SIZE, _SIZE, 3)
 
 
-@register("cifar5m")
+def outline_cifar5m(
+    *,
+    folder: str,
+    task: str = "pixels",
+    parts: Sequence[int] | None = None,
+    levels: int | None = None,
+    colour: str | None = None,
+    size: int | None = None,
+) -> Outline:
+    """The published files: a part has 1,000,448 images."""
+    check_one_of("task", task, ("pixels", "classes"))
+    images = IMAGES_A_PART * len(_training_parts(parts))
+    if task == "classes":
+        dimensions = {"classes": CLASSES, "channels": _SHAPE[2], "image_size": _SIZE}
+    else:
+        values = (_SIZE if size is None else size) ** 2 * (3 if colour == "rgb" else 1)
+        dimensions = {"vocabulary": (256 if levels is None else levels) + 1, "context": values}
+    return Outline(
+        name="cifar5m",
+        label="Images (CIFAR-5M)",
+        dimensions=dimensions,
+        train_units=images,
+        heldout_units=HELDOUT_IMAGES,
+    )
+
+
+@register("cifar5m", outline=outline_cifar5m)
 def load_cifar5m(
     *,
     folder: str,

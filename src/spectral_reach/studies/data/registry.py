@@ -11,15 +11,20 @@ from spectral_reach.studies.data.dataset import Dataset
 Loader = Callable[..., Dataset]
 
 _loaders: dict[str, Loader] = {}
+_outlines: dict[str, Loader] = {}
 
 
-def register(name: str) -> Callable[[Loader], Loader]:
-    """Make a loader known under ``name``. Its keyword arguments are the options of the data set."""
+def register(name: str, outline: Loader | None = None) -> Callable[[Loader], Loader]:
+    """Make a loader known under ``name``. Its keyword arguments are the options of the data set.
+
+    ``outline``: for data that have to be downloaded first, what the same options say of them without the data.
+    """
 
     def add(loader: Loader) -> Loader:
         if name in _loaders:
             raise ValueError(f"A data set named {name!r} is registered already; choose another name.")
         _loaders[name] = loader
+        _outlines[name] = loader if outline is None else outline
         return loader
 
     return add
@@ -30,6 +35,16 @@ def known() -> tuple[str, ...]:
     return tuple(sorted(_loaders))
 
 
+def outline(name: str, **options: Any) -> Dataset:
+    """What a plan needs to know of the data set ``name``; those that every machine has are loaded.
+
+    Raises:
+        ValueError: as ``load``, but for what only the data themselves can show.
+    """
+    _check_options(name, options)
+    return _outlines[name](**options)
+
+
 def load(name: str, **options: Any) -> Dataset:
     """The data set ``name``, loaded with its options.
 
@@ -37,6 +52,11 @@ def load(name: str, **options: Any) -> Dataset:
         ValueError: the name or an option is unknown (the message lists the known ones), missing, of the wrong type, or
             out of range.
     """
+    _check_options(name, options)
+    return _loaders[name](**options)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
     allowed = _options(name)
     if unknown := sorted(set(options) - set(allowed)):
         raise ValueError(
@@ -48,7 +68,6 @@ def load(name: str, **options: Any) -> Dataset:
             f"Data set {name!r} lacks its option {', '.join(map(repr, missing))}; give it, for example as "
             f"{name}:{missing[0].upper()}."
         )
-    return _loaders[name](**options)
 
 
 def parse_name(text: str) -> tuple[str, dict[str, Any]]:

@@ -27,6 +27,10 @@ class ModelConfig(Protocol):
         """Of the residual stream."""
 
     @property
+    def depth(self) -> int:
+        """Number of layers."""
+
+    @property
     def tokens_per_unit(self) -> int:
         """Tokens that the model processes of one unit: T of a sequence, patches and class token of an image."""
 

@@ -35,6 +35,10 @@ class DataConfig:
         """The data themselves; see ``data.load`` for the errors."""
         return data_sets.load(self.name, **self.options)
 
+    def outline(self) -> Dataset:
+        """What a plan needs to know of them; see ``data.outline``."""
+        return data_sets.outline(self.name, **self.options)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
@@ -78,6 +82,11 @@ class RunConfig:
     def needs(self) -> tuple[str, ...]:
         """Runs of the same study that have to be finished before this one begins."""
         return (*(() if self.backbone is None else (self.backbone,)), *self.rate_from)
+
+    @property
+    def measured_steps(self) -> tuple[int, ...]:
+        """When the run is measured, sorted; a run that may diverge is not."""
+        return () if self.training.may_diverge else self.measurement.measured_steps(self.training.steps)
 
     @property
     def trained_parameters(self) -> int:

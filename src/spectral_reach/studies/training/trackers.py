@@ -15,12 +15,9 @@ from spectral_reach.tracking.tracker import Tracker
 
 @contextmanager
 def trackers(model: nn.Module, folder: RunFolder, config: RunConfig) -> Iterator[tuple[Tracker, Tracker | None]]:
-    """The tracker of the training data and, if the run has any, that of the held-out data; closed at the end.
-
-    A run that may diverge is not measured.
-    """
+    """The tracker of the training data and, if the run has any, that of the held-out data; closed at the end."""
     measurement = config.measurement
-    steps = () if config.training.may_diverge else measurement.measured_steps(config.training.steps)
+    steps = config.measured_steps
     with ExitStack() as held:
         train = held.enter_context(_tracker(model, folder.measurements, config, steps, measurement.units_of_trace))
         if not measurement.heldout_units:
