@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import sysconfig
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from spectral_reach.studies.config import check_whole_number
+from spectral_reach.studies.data.byte_bpe import SMALLEST_VOCABULARY, learn_byte_bpe
 from spectral_reach.studies.data.cache import cached
 from spectral_reach.studies.data.registry import register
+from spectral_reach.studies.data.split import HELDOUT_ONE_IN, part_of
 from spectral_reach.studies.data.tokens import TokenData, digest, windows
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 END_OF_FILE = "<|endoffile|>"
 """The token after every file."""
 
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
-_HELDOUT_ONE_IN = 20
-_SMALLEST_VOCABULARY = 257  # every byte and END_OF_FILE
 _LARGEST_VOCABULARY = 2**16  # tokens are stored as uint16
 # Part of the cache key: raise it when the selection, the split or the tokens of the same sources change.
 _FORMAT = 1
@@ -45,7 +40,7 @@ class Source:
     @property
     def held_out(self) -> bool:
         """About 5% of the files, chosen by a hash of the path: no file is ever in both parts."""
-        return int.from_bytes(hashlib.sha256(self.path.encode()).digest()[:8], "big") % _HELDOUT_ONE_IN == 0
+        return part_of(self.path.encode()) == "heldout"
 
 
 @register("stdlib")
@@ -63,9 +58,9 @@ def load_stdlib(*, vocabulary: int = 384, context: int = 64) -> TokenData:
     """
     check_whole_number("vocabulary", vocabulary)
     check_whole_number("context", context)
-    if not _SMALLEST_VOCABULARY <= vocabulary <= _LARGEST_VOCABULARY:
+    if not SMALLEST_VOCABULARY <= vocabulary <= _LARGEST_VOCABULARY:
         raise ValueError(
-            f"vocabulary is {vocabulary}; expected {_SMALLEST_VOCABULARY} (every byte and the end of a file) "
+            f"vocabulary is {vocabulary}; expected {SMALLEST_VOCABULARY} (every byte and the end of a file) "
             f"to {_LARGEST_VOCABULARY}."
         )
     if context < 1:
@@ -78,7 +73,7 @@ def load_stdlib(*, vocabulary: int = 384, context: int = 64) -> TokenData:
         name="stdlib",
         label="Text (Python standard library)",
         description=f"Python sources of the standard library, {len(sources)} files, BPE of {vocabulary} "
-        f"tokens, one file in {_HELDOUT_ONE_IN} held out",
+        f"tokens, one file in {HELDOUT_ONE_IN} held out",
         train=windows(_from_npy(files["train.npy"]), context),
         heldout=windows(_from_npy(files["heldout.npy"]), context),
         vocabulary=vocabulary,
@@ -126,29 +121,6 @@ def _read(name: str, path: Path) -> Source:
         return Source(path=name, content=content, text=None, problem=str(error))
 
 
-def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
-    """Byte-level BPE learned on ``texts``: any text has an encoding, and decoding gives it back exactly."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    # Sources may spell END_OF_FILE out; only the end of a file is that token.
-    tokenizer.encode_special_tokens = True
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END_OF_FILE],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    if (learned := tokenizer.get_vocab_size()) != vocabulary:
-        raise ValueError(
-            f"vocabulary is {vocabulary}, but the training text yields only {learned} tokens; choose at most {learned}."
-        )
-    return tokenizer
-
-
 def _tokenise(sources: list[Source], vocabulary: int) -> dict[str, bytes]:
     parts = {
         "train": [s.text for s in sources if s.text is not None and not s.held_out],
@@ -160,7 +132,7 @@ def _tokenise(sources: list[Source], vocabulary: int) -> dict[str, bytes]:
                 f"The standard library at {stdlib_root()} has {len(sources)} files, none of them for the "
                 f"{part} part; expected an interpreter with its whole library."
             )
-    tokenizer = train_tokenizer(parts["train"], vocabulary)
+    tokenizer = learn_byte_bpe(parts["train"], vocabulary, END_OF_FILE)
     end = tokenizer.token_to_id(END_OF_FILE)
     files = {"tokenizer.json": tokenizer.to_str().encode()}
     for part, texts in parts.items():
