@@ -19,6 +19,7 @@ TRAINING = TrainingConfig(
     heldout_every=5,
     heldout_units=8,
     checkpoint_every=5,
+    device="cpu",  # bit for bit the same on every machine
 )
 MEASUREMENT = MeasurementConfig(per_decade=1, width=1, units=4, late_measurements=1, late_units=6)
 
