@@ -15,6 +15,7 @@ from spectral_reach.studies.data.document_tokenizer import DocumentTokenizer, fi
 from spectral_reach.studies.data.documents import rows_of
 from spectral_reach.studies.data.file_hashes import file_hash
 from spectral_reach.studies.data.options import check_text, existing_folder
+from spectral_reach.studies.data.outline import Outline
 from spectral_reach.studies.data.registry import register
 from spectral_reach.studies.data.token_streams import open_streams, write_facts, write_streams
 from spectral_reach.studies.data.tokens import TokenData, digest
@@ -22,6 +23,10 @@ from spectral_reach.studies.data.tokens import TokenData, digest
 HUB_NAME = "SimpleStories/SimpleStories"
 TOKENIZER = "SimpleStories/SimpleStories-1.25M"
 COLUMN = "story"
+PUBLISHED_STORIES, PUBLISHED_HELDOUT = 2_115_696, 21_371
+PUBLISHED_VOCABULARY = 4096
+TOKENS_A_STORY = 250
+"""About, for plans that are made before the stories are there."""
 
 _SPLITS: tuple[tuple[str, Part], ...] = (("train", "train"), ("test", "heldout"))
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -32,7 +37,26 @@ Rows = Callable[[str], Iterator[str]]
 """The stories of a split, by its name."""
 
 
-@register("simplestories")
+def outline_simplestories(
+    *,
+    folder: str | None = None,
+    context: int = 512,
+    stories: int | None = None,
+    tokenizer: str = TOKENIZER,
+    revision: str = "main",
+) -> Outline:
+    """The published data set with the published tokenizer; how many tokens a story has is about right."""
+    count = PUBLISHED_STORIES if stories is None else stories
+    return Outline(
+        name="simplestories",
+        label="Text (SimpleStories)",
+        dimensions={"vocabulary": PUBLISHED_VOCABULARY, "context": context},
+        train_units=count * TOKENS_A_STORY // context,
+        heldout_units=PUBLISHED_HELDOUT * TOKENS_A_STORY // context,
+    )
+
+
+@register("simplestories", outline=outline_simplestories)
 def load_simplestories(
     *,
     folder: str | None = None,
