@@ -88,6 +88,12 @@ class Page:
         size = (COLUMN / self._width, self._rows[row].height / self._height)
         return self.figure.add_axes((self._left(column) / self._width, bottom / self._height, *size))
 
+    def align(self, panels: Sequence[Axes]) -> None:
+        """Give the panels of a column one horizontal axis, and their names one place."""
+        for panel in panels[:-1]:
+            panel.sharex(panels[-1])
+        self.figure.align_ylabels(panels)
+
     @staticmethod
     def _left(column: int) -> float:
         return LEFT + column * (COLUMN + GAP)

@@ -72,6 +72,18 @@ FIGURES = {
             module="spectral_reach.figures.fig6",
         ),
         FigureEntry(
+            name="fig7",
+            shows="chi_loss, chi_net, chi_pos and their product against compute by size (Figure 7)",
+            studies=("scaling-text", "scaling-pixels"),
+            module="spectral_reach.figures.fig7",
+        ),
+        FigureEntry(
+            name="fig8",
+            shows="loss and spectral position on training and on held-out data (Figure 8)",
+            studies=("scaling-text", "scaling-pixels"),
+            module="spectral_reach.figures.fig8",
+        ),
+        FigureEntry(
             name="fig12",
             shows="the empirical kernel's spectrum and the loss gradient on it, before and after training (Figure 12)",
             studies=("spectra",),

@@ -1,9 +1,9 @@
 """The curves of a model size over training: windows of losses and measurements, averaged over the runs of that size.
 
 Runs of equal parameters are one size. Of a size with finished runs only these count, so that a run still on its way
-does not bend the curve where it stops. In every window the value is the mean over the runs and its error their
-standard error, s / sqrt(S) with s^2 the variance among S runs; a size of one run has the error of its measurements.
-A run counts in the windows that it covers as the longest of its size does, so a window cut short is left to that one.
+does not bend the curve where it stops. In every window the value is the mean over the runs. Its standard error is the
+larger of two, as on isocompute curves: s / sqrt(S) with s^2 the variance among S runs, and what the measurements of all
+runs give; two or three runs happen to agree too often for their spread alone to be trusted. A run counts in the windows that it covers as the longest of its size does, so a window cut short is left to that one.
 """
 
 from __future__ import annotations
@@ -89,16 +89,18 @@ def heldout_losses(runs: Sequence[RunData]) -> tuple[SizeWindow, ...]:
 
 
 def over_runs(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of the runs' values with its standard error over the runs; one run keeps its own, NaN in one is NaN.
+    """The mean of the runs' values, with the standard error of this file's head; where one is NaN, NaN.
 
-    ``n`` is that of all runs together.
+    ``n`` is that of all runs together. One run keeps its own.
     """
     if len(estimates) == 1:
         return estimates[0]
     if undefined := [estimate for estimate in estimates if math.isnan(estimate.value)]:
         return Estimate.missing(f"{len(undefined)} of {len(estimates)} runs: {undefined[0].reason}")
-    values = np.array([estimate.value for estimate in estimates])
-    return replace(mean(values), n=sum(estimate.n for estimate in estimates))
+    found = mean(np.array([estimate.value for estimate in estimates]))
+    own = math.hypot(*(estimate.stderr for estimate in estimates)) / len(estimates)
+    stderr = found.stderr if math.isnan(own) else max(found.stderr, own)
+    return replace(found, stderr=stderr, n=sum(estimate.n for estimate in estimates))
 
 
 def _windows_of(measurements: Measurements) -> list[SizeWindow]:

@@ -1,0 +1,64 @@
+"""Sentences under figures that more than one of them needs, from the points that are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from spectral_reach.figures.curves import known, of_sizes
+from spectral_reach.figures.points import Point
+from spectral_reach.studies.analysis.estimate import Estimate
+from spectral_reach.studies.analysis.numbers import size, small, with_interval
+
+SHORT = (1e-2, 1e4)  # factors between these are written without a power of ten
+
+
+def factor(value: float) -> str:
+    """``0.56``, ``1.0``, ``12``, ``3.40×10⁻⁴``."""
+    if SHORT[0] <= value < SHORT[1]:
+        return f"{value:#.2g}".rstrip(".") if value < 99.5 else f"{value:,.0f}"
+    return small(Estimate(value=value, stderr=math.nan, n=1, reason="a factor"))
+
+
+def along_training(points: Sequence[Point], quantities: Sequence[str]) -> str:
+    """The last window over the first of every quantity, for the smallest and the largest size."""
+    sizes = of_sizes(points)
+    parts = []
+    for parameters, of_size in sizes if len(sizes) == 1 else (sizes[0], sizes[-1]):
+        curves = {quantity: known(of_size, quantity) for quantity in quantities}
+        listed = [f"{quantity} {_change(curve)}" for quantity, curve in curves.items() if len(curve) > 1]
+        if listed:
+            parts.append(f"at {size(parameters)} parameters {', '.join(listed)}")
+    return f"Last window over first: {'; '.join(parts)}." if parts else ""
+
+
+def _change(curve: Sequence[Point]) -> str:
+    first, last = curve[0].value, curve[-1].value
+    if first > 0 and last > 0:
+        return factor(last / first)
+    return "ends at or below 0" if last <= 0 else "begins at or below 0"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def at_ends(points: Sequence[Point], names: Mapping[str, str], level: float | None = None) -> str:
+    """Every quantity at the smallest and at the largest size, with its interval, under its name; clauses and a stop.
+
+    With ``level`` also at how many of the sizes the interval holds it.
+    """
+    clauses = []
+    for quantity, name in names.items():
+        curve = known(points, quantity)
+        if not curve:
+            continue
+        ends = curve if len(curve) == 1 else (curve[0], curve[-1])
+        clause = f"{name} {joined([f'{with_interval(p.value, p.low, p.high)} at {size(p.parameters)}' for p in ends])}"
+        told = [p for p in curve if not math.isnan(p.low)]
+        if level is not None and told:
+            held = sum(p.low <= level <= p.high for p in told)
+            clause += f" ({held} of {len(told)} intervals hold {level:g})"
+        clauses.append(clause)
+    return "; ".join(clauses) + "."
