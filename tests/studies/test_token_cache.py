@@ -89,15 +89,22 @@ def slow_build(marks: Path) -> dict[str, bytes]:
     return FILES
 
 
+def slow_folder_build(folder: Path, marks: Path) -> None:
+    for name, content in slow_build(marks / "files").items():
+        (folder / name).write_bytes(content)
+
+
 def load_in_process(root: Path, marks: Path, start: float) -> None:
     os.environ["SPECTRAL_REACH_CACHE"] = str(root)
     time.sleep(max(0.0, start - time.time()))
     assert cached("key", lambda: slow_build(marks)) == FILES
+    files = cached_files("files", lambda folder: slow_folder_build(folder, marks))
+    assert {name: file.read_bytes() for name, file in files.items()} == FILES
 
 
 def test_of_processes_that_start_at_once_one_builds_and_all_get_the_files(root: Path, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    marks.mkdir()
+    (marks / "files").mkdir(parents=True)
     context = multiprocessing.get_context("spawn")
     start = time.time() + 6
     processes = [context.Process(target=load_in_process, args=(root, marks, start)) for _ in range(3)]
@@ -106,7 +113,8 @@ def test_of_processes_that_start_at_once_one_builds_and_all_get_the_files(root: 
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len(list(marks.iterdir())) == 1
+    assert len([mark for mark in marks.iterdir() if mark.is_file()]) == 1
+    assert len(list((marks / "files").iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_told(root: Path) -> None:
