@@ -37,7 +37,7 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
 }
 # Packages that take a second to load or come with an extra: imported at the top of a module only where that
 # module is about them, inside functions elsewhere.
-HEAVY = {"transformers", "tokenizers", "sklearn", "matplotlib", "mpl_toolkits", "scipy", "ray"}
+HEAVY = {"transformers", "tokenizers", "sklearn", "matplotlib", "mpl_toolkits", "scipy", "ray", "datasets"}
 MAY_OPEN_WITH_HEAVY = ("studies.data", "studies.models", "figures")
 # Methods of a result that lead to a room on its right, where users look for them.
 DOORS = {("spectra.result", "records.arrays"), ("spectra.result", "figures.spectrum_panels")}
