@@ -57,6 +57,20 @@ def interval(low: float, high: float) -> str:
     return f"{signed(low, places)} to {signed(high, places)}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """``0.36 (0.31 to 0.42)``: as many decimals as leave two digits of the interval's width, and no more than four
+    digits of the numbers themselves; a dash without value."""
+    if math.isnan(value):
+        return "–"
+    if math.isnan(low) or math.isnan(high):
+        return f"{value:.2g}".replace("-", "−")
+    width, largest = high - low, max(abs(low), abs(value), abs(high))
+    places = 2 if width == 0 else 1 - math.floor(math.log10(width))
+    if largest > 0:
+        places = max(0, min(places, 3 - math.floor(math.log10(largest))))
+    return f"{signed(value, places)} ({signed(low, places)} to {signed(high, places)})"
+
+
 def signed(value: float, places: int = 2) -> str:
     """``−0.40``, with a true minus sign."""
     return f"{value:.{places}f}".replace("-", "−")

@@ -42,13 +42,18 @@ class RankCorrelation:
 
 
 def rank_correlation(
-    sizes: Sequence[int], estimates: Sequence[Estimate], *, seed: int = 0, draws: int = 4000
+    sizes: Sequence[int],
+    estimates: Sequence[Estimate],
+    *,
+    seed: int = 0,
+    draws: int = 4000,
+    permutations: int = PERMUTATIONS,
 ) -> RankCorrelation:
     """Rank correlation of ``sizes`` with the estimates' values; entries without value or error are left out.
 
-    The p-values permute the values over the runs: all orders up to nine runs, above that ``PERMUTATIONS`` seeded
-    random ones. They answer whether the order could be chance; ``low`` and ``high`` answer whether the measurement
-    errors could have made it.
+    The p-values permute the values over the runs: all orders if there are no more than ``permutations``, as for nine
+    runs, else so many seeded random ones. They answer whether the order could be chance; ``low`` and ``high`` answer
+    whether the measurement errors could have made it.
     """
     from scipy.stats import permutation_test, rankdata
 
@@ -69,9 +74,9 @@ def rank_correlation(
 
     rho = float(correlation(ranks))
     test = permutation_test(
-        (ranks,), correlation, permutation_type="pairings", n_resamples=PERMUTATIONS, vectorized=True, rng=rng
+        (ranks,), correlation, permutation_type="pairings", n_resamples=permutations, vectorized=True, rng=rng
     )
-    exact = math.factorial(len(y)) <= PERMUTATIONS
+    exact = math.factorial(len(y)) <= permutations
     # Where the orders are random ones, the observed one counts among them, so that no p-value is 0.
     under_chance = test.null_distribution if exact else np.append(test.null_distribution, rho)
     stderr = np.array([e.stderr for _, e in kept])

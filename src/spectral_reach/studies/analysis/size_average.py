@@ -1,7 +1,7 @@
 """Where every size of a family ended: late averages of its runs, one a seed, as one number with one error.
 
-The mean over seeds takes every run's late average as it is, positive or not. Its standard error covers seeds as soon as
-any size of the family has two (``seed_spread``); else it is that over the windows of one run.
+The mean over seeds takes every run's late average as it is, positive or not. Its standard error covers seeds as soon
+as any size of the family has two (``seed_spread``); else it is that over the windows of one run.
 """
 
 from __future__ import annotations

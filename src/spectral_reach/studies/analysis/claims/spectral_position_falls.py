@@ -1,0 +1,80 @@
+"""Claim: spectral position falls during training, after its early rise.
+
+Statistic: the late average over the early peak (``early_peak``: the highest window of the first half of training,
+measured on other batches than those that chose it), both averaged over seeds first; the geometric mean of the sizes'
+ratios.
+
+Supported if the 95% interval of that ratio lies below 1, contradicted if it lies above 1, else inconclusive.
+Inconclusive too where the position of some size is not significantly positive at its peak or late, and for mini-batch
+chi_pos where peak and late measurements have different numbers of units, on which it depends.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spectral_reach.studies.analysis.claims.claim import claim_on_families
+from spectral_reach.studies.analysis.claims.finding import Judgement
+from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
+from spectral_reach.studies.analysis.early_peak import early_peak
+from spectral_reach.studies.analysis.interval import Interval
+from spectral_reach.studies.analysis.late_average import late_average
+from spectral_reach.studies.analysis.numbers import size
+from spectral_reach.studies.analysis.size_ratio import Pair, SizeRatios, as_factor, size_ratios
+from spectral_reach.studies.analysis.study_data import FamilyData
+from spectral_reach.studies.analysis.verdict import Verdict, below
+
+
+def judge_fall(family: FamilyData, measure: str) -> Judgement:
+    """The rule of this file's head; also that of the ViTs' claims."""
+    pairs: dict[int, list[Pair]] = {}
+    peak_units: set[int] = set()
+    late_units: set[int] = set()
+    for run in family.runs:
+        if run.is_finished:
+            peak, late = early_peak(run), late_average(run)
+            pairs.setdefault(run.parameters, []).append((getattr(late, measure), getattr(peak, measure)))
+            peak_units.update(peak.n_units)
+            late_units.update(late.n_units)
+    ratios = size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))
+    ratio, reason = as_factor(ratios.mean), ratios.reason
+    if measure == "chi_pos" and len(peak_units | late_units) > 1:
+        reason = (
+            f"mini-batches of {_units(peak_units)} units at the peak and of {_units(late_units)} late do not compare"
+        )
+        ratio = Interval.missing()
+    verdict = Verdict.INCONCLUSIVE if reason is not None else below(ratio, 1.0)
+    return Judgement(
+        statistic=f"late {measure} over its early peak, geometric mean over sizes",
+        interval=ratio,
+        n=sum(len(each) for each in pairs.values()),
+        counted="runs",
+        verdict=verdict,
+        reason=_sentence(verdict, ratios) if reason is None else f"Not decided: {reason}",
+    )
+
+
+def _sentence(verdict: Verdict, ratios: SizeRatios) -> str:
+    fallen = int((ratios.logs < 0).sum())
+    factors = np.exp(ratios.logs)
+    span = " and ".join(f"{factors[i]:.2g} at {size(ratios.parameters[i])}" for i in sorted({0, len(factors) - 1}))
+    course = f"in {fallen} of {len(factors)} sizes the late average lies below the peak: {span} parameters"
+    match verdict:
+        case Verdict.SUPPORTED:
+            return f"It falls; {course}"
+        case Verdict.CONTRADICTED:
+            return f"It rises; {course}"
+        case _:
+            return f"The interval holds 1, no change; {course}"
+
+
+def _units(units: set[int]) -> str:
+    return " or ".join(str(n) for n in sorted(units)) or "no"
+
+
+CLAIM = claim_on_families(
+    "spectral-position-falls",
+    "Spectral position falls during training, after its early rise.",
+    (TEXT, PIXELS),
+    (judge_fall,),
+)
