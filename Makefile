@@ -59,5 +59,5 @@ clean: ## Remove the environment, caches and build products (results stay)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e ".[studies,test,lint]"
+	$(BIN)/pip install -c constraints.txt -e ".[studies,data,ray,report,test,lint]"
 	@touch $@

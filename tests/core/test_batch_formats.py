@@ -129,6 +129,8 @@ def test_wrappers_are_looked_through(wrap: Callable[[nn.Module], nn.Module]) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile's own imports
         wrapped = wrap(model)
+    # DataParallel moves the model to a CUDA device where there is one.
+    inputs, targets = (each.to(model[2].weight.device) for each in labelled())
     for parameters in (None, "2", model[2], wrapped):
-        alone = sr.decompose(model, labelled(), parameters=model if parameters is wrapped else parameters)
-        assert_equal(sr.decompose(wrapped, labelled(), parameters=parameters), alone)
+        alone = sr.decompose(model, (inputs, targets), parameters=model if parameters is wrapped else parameters)
+        assert_equal(sr.decompose(wrapped, (inputs, targets), parameters=parameters), alone)

@@ -108,7 +108,7 @@ def say_dry_run(name: str, settings: Mapping[str, Any]) -> None:
         hours = sum(run.gpu_hours for run in runs)
         flops = sum(run.flops + run.measurement_flops for run in runs)
         console.print(
-            f"{name}: {len(runs)} runs, {flops:.1e} FLOPs, about {hours:.1f} hours of one H100.", markup=False
+            f"{name}: {len(runs)} runs, {flops:.1e} FLOPs, about {hours:.1f} hours of one H100 or H200.", markup=False
         )
     if plan.tasks:
         hours = sum(task.settings.seconds for task in plan.tasks) / 3600

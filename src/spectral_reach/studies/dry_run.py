@@ -1,8 +1,10 @@
 """What every run of a study would take, without its data and before anything is done: for who rents the machines.
 
-Hours are those of one H100 in bf16 autocast. A step takes as long as its arithmetic at the rate that models of this
-family reach, and at least as long as the launches of its kernels, which small models wait for. Both constants were
-measured with ``benchmarks/planned_runs.py``, which says what another machine takes.
+Hours are those of one H100 or H200 in bf16 autocast. A step takes as long as its arithmetic at the rate that models of
+these families reach, and at least as long as the launches of its kernels, which small models wait for. Measuring has in
+the last part of training the gradients of all units to take the norms of. The constants come from
+``benchmarks/planned_runs.py`` on an H200 (torch 2.11), where steps were told to within a third, peak memory to within a
+fifth and whole runs to within a factor of two; that script says what another machine takes.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from spectral_reach.studies.cost import measurement_flops
 from spectral_reach.studies.plan import StudyPlan
 from spectral_reach.studies.training.run_config import RunConfig
 
-GPU_FLOPS_PER_SECOND = 1.0e14
+GPU_FLOPS_PER_SECOND = 6.5e13
 SECONDS_A_STEP = 0.010
 SECONDS_A_LAYER = 0.003
 MEASUREMENT_STEPS = 10.0
 """A measurement waits for as many kernels as so many training steps."""
+SECONDS_A_NORM = 1e-9
+"""Of one parameter in the gradient of one unit."""
 
 _BYTES_OF_STATE = {"adamw": 16, "sgd": 12}
 """Of a parameter: weight, gradient and the optimiser's averages in float32."""
@@ -40,7 +44,7 @@ class ExpectedRun:
         flops: of training.
         measurement_flops: of measuring along the way.
         memory: bytes: weights, gradients, optimiser, and what a forward pass keeps for the backward pass.
-        gpu_hours: on one H100.
+        gpu_hours: on one such GPU.
     """
 
     name: str
@@ -58,7 +62,9 @@ def expected_run(run: RunConfig) -> ExpectedRun:
     spent, measuring = run.spent(steps), measurement_flops(run)
     passes = steps * run.training.accumulation + MEASUREMENT_STEPS * len(run.measured_steps)
     waiting = passes * (SECONDS_A_STEP + SECONDS_A_LAYER * run.model.depth)
-    seconds = max(waiting, (spent["flops"] + measuring) / GPU_FLOPS_PER_SECOND)
+    late = sum(step >= run.measurement.late_start(steps) for step in run.measured_steps)
+    norms = late * run.measurement.late_units * run.trained_parameters * SECONDS_A_NORM
+    seconds = max(waiting, (spent["flops"] + measuring) / GPU_FLOPS_PER_SECOND) + norms
     return ExpectedRun(
         name=run.name,
         parameters=run.model.parameters,
@@ -101,7 +107,7 @@ def as_cells(run: ExpectedRun) -> tuple[str, ...]:
     )
 
 
-COLUMNS = ("run", "parameters", "tokens", "FLOPs", "of measuring", "memory", "H100 hours")
+COLUMNS = ("run", "parameters", "tokens", "FLOPs", "of measuring", "memory", "GPU hours")
 
 
 def as_values(run: ExpectedRun) -> dict[str, Any]:

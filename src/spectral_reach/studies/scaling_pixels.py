@@ -65,6 +65,7 @@ def paper() -> FamiliesConfig:
         shapes=(),
         widths=(64, 96, 128, 192, 256, 384),
         training=replace(text.training, steps=20_000, learning_rate=0.002),
+        measurement=replace(text.measurement, late_units=64),
     )
     return replace(config, families={FAMILY: family})
 

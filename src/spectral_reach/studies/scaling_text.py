@@ -103,7 +103,7 @@ def paper() -> FamiliesConfig:
             checkpoint_every=500,
         ),
         measurement=MeasurementConfig(
-            per_decade=6, width=4, units=64, late_measurements=40, late_units=256, heldout_units=64
+            per_decade=6, width=4, units=64, late_measurements=40, late_units=128, heldout_units=64
         ),
     )
     return FamiliesConfig(preset="paper", families={FAMILY: family}, seeds=(0, 1, 2))

@@ -97,7 +97,7 @@ def paper() -> FamiliesConfig:
             checkpoint_every=500,
         ),
         measurement=MeasurementConfig(
-            per_decade=6, width=4, units=500, late_measurements=40, late_units=1000, heldout_units=500, probed_units=64
+            per_decade=6, width=4, units=500, late_measurements=40, late_units=500, heldout_units=500, probed_units=64
         ),
     )
     return FamiliesConfig(preset="paper", families={FAMILY: family}, seeds=(0, 1, 2))
