@@ -36,16 +36,6 @@ MARKED: Mapping[str, Any] = {"marker": "o", "markersize": 1.8}
 BAND_ALPHA = 0.2
 
 
-def known(points: Sequence[Point], *quantities: str) -> list[Point]:
-    """Those of these quantities that have a value."""
-    return [point for point in points if point.quantity in quantities and not math.isnan(point.value)]
-
-
-def of_sizes(points: Sequence[Point]) -> list[tuple[int, list[Point]]]:
-    """The points of each size, in the order in which the sizes come."""
-    return [(size, [p for p in points if p.parameters == size]) for size in dict.fromkeys(p.parameters for p in points)]
-
-
 def floor_of(points: Sequence[Point]) -> float:
     """A lower end of the axis: a little below the lowest upper end of an error bar.
 

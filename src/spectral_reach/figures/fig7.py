@@ -12,11 +12,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import BELOW, DOTTED, key_band, key_line, known
+from spectral_reach.figures.curves import BELOW, DOTTED, key_band, key_line
 from spectral_reach.figures.fig7_data import family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import Column, Page, Row
-from spectral_reach.figures.points import COLUMNS, Point, as_row
+from spectral_reach.figures.points import COLUMNS, Point, as_row, known
 from spectral_reach.figures.position_panel import draw_positions
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import SizeColours, style

@@ -14,22 +14,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import (
-    BELOW,
-    DASHED,
-    ceiling_of,
-    draw_band,
-    draw_line,
-    floor_of,
-    key_band,
-    key_line,
-    known,
-    of_sizes,
-)
+from spectral_reach.figures.curves import BELOW, DASHED, ceiling_of, draw_band, draw_line, floor_of, key_band, key_line
 from spectral_reach.figures.fig8_data import HELDOUT, RATIOS, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
-from spectral_reach.figures.points import COLUMNS, Point, as_row
+from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.size_panel import Series, draw_against_size, key_of_series
 from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis, style

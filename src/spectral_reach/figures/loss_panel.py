@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from spectral_reach.figures.curves import draw_band, of_sizes
-from spectral_reach.figures.points import Point
+from spectral_reach.figures.curves import draw_band
+from spectral_reach.figures.points import Point, of_sizes
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, SizeColours, log_compute_axis, log_loss_axis
 from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval

@@ -28,6 +28,7 @@ AXIS_LABEL, KEY_ROW = 0.45, 0.17
 BOTTOM = 0.12
 SIZES_PER_ROW = 6
 
+_BOLD = 1.15  # how much wider bold type is
 _HANDLE, _BETWEEN = 2.8, 1.5  # of a key: the line with its space, the space to the next, in units of the type size
 
 
@@ -64,8 +65,10 @@ class Page:
         self, columns: Sequence[Column], rows: Sequence[Row], key: Sequence[Artist], colours: SizeColours
     ) -> None:
         texts = [caption.wrap(column.words, COLUMN) for column in columns]
+        titles = [caption.wrap(column.title, COLUMN / _BOLD, TITLE_SIZE) for column in columns]
+        most_lines = max(len(lines) for lines in titles)
         most_sizes = max(len({run.parameters for run in column.runs}) for column in columns)
-        head = TITLE + SIZES_ROW * math.ceil(most_sizes / SIZES_PER_ROW)
+        head = TITLE + (most_lines - 1) * TITLE_LINE + SIZES_ROW * math.ceil(most_sizes / SIZES_PER_ROW)
         self._width = LEFT + len(columns) * COLUMN + (len(columns) - 1) * GAP + RIGHT
         key_columns = _fitting([str(line.get_label()) for line in key], self._width - LEFT - RIGHT)
         key_height = AXIS_LABEL + KEY_ROW * math.ceil(len(key) / key_columns)
@@ -76,8 +79,9 @@ class Page:
         self._height = head + panels + foot
         self.figure = Figure(figsize=(self._width, self._height))
         self._colours = colours
-        for i, (column, text) in enumerate(zip(columns, texts, strict=True)):
-            self._title(column, self._left(i))
+        for i, (column, title, text) in enumerate(zip(columns, titles, texts, strict=True)):
+            self._title(title, self._left(i))
+            self._sizes(column.runs, self._left(i), self._height - 0.08 - most_lines * TITLE_LINE)
             caption.write(self.figure, text, left=self._left(i), top=foot - key_height)
         self._key(key, key_columns, foot - key_height + 0.06)
 
@@ -98,22 +102,25 @@ class Page:
     def _left(column: int) -> float:
         return LEFT + column * (COLUMN + GAP)
 
-    def _title(self, column: Column, left: float) -> None:
-        """The title, and the sizes in their colours, in rows above the panels, where they cover nothing."""
-        top = self._height - 0.08
-        x = left / self._width
-        self.figure.text(x, top / self._height, column.title, fontsize=TITLE_SIZE, weight="bold", va="top")
-        if not column.runs:
+    def _title(self, lines: Sequence[str], left: float) -> None:
+        for i, line in enumerate(lines):
+            y = self._height - 0.08 - i * TITLE_LINE
+            at = (left / self._width, y / self._height)
+            self.figure.text(*at, line, fontsize=TITLE_SIZE, weight="bold", va="top")
+
+    def _sizes(self, runs: Sequence[RunData], left: float, top: float) -> None:
+        """The sizes in their colours, in rows above the panels, where they cover nothing."""
+        if not runs:
             return
-        unfinished = {run.parameters for run in column.runs if not run.is_finished}
+        unfinished = {run.parameters for run in runs if not run.is_finished}
         handles = [
             Line2D([], [], color=self._colours(p), linewidth=2.2, label=size(p) + ("*" if p in unfinished else ""))
-            for p in sorted({run.parameters for run in column.runs})
+            for p in sorted({run.parameters for run in runs})
         ]
         self.figure.legend(
             handles=handles,
             loc="upper left",
-            bbox_to_anchor=(x, (top - TITLE_LINE) / self._height),
+            bbox_to_anchor=(left / self._width, top / self._height),
             ncols=min(len(handles), SIZES_PER_ROW),
             title="parameters" + (" (* unfinished)" if unfinished else ""),
             title_fontsize=SMALL_SIZE,
@@ -140,7 +147,10 @@ class Page:
 
 
 def _fitting(labels: Sequence[str], width: float) -> int:
-    """How many columns of a key fit into ``width``; entries fill column after column, the first ones one longer."""
+    """Columns of a key: as many as fit into ``width``, or fewer in as many rows.
+
+    Entries fill column after column, the first ones one longer.
+    """
     em = SMALL_SIZE / caption.POINTS_PER_INCH
     widths = [caption.width_of(label) + _HANDLE * em for label in labels]
     for columns in range(len(labels), 1, -1):
@@ -149,5 +159,5 @@ def _fitting(labels: Sequence[str], width: float) -> int:
         starts = [sum(lengths[:i]) for i in range(columns)]
         total = sum(max(widths[a : a + n]) for a, n in zip(starts, lengths, strict=True))
         if total + (columns - 1) * _BETWEEN * em <= width:
-            return columns
+            return math.ceil(len(labels) / math.ceil(len(labels) / columns))
     return 1

@@ -59,6 +59,16 @@ def as_row(point: Point) -> dict[str, Any]:
     }
 
 
+def known(points: Sequence[Point], *quantities: str) -> list[Point]:
+    """Those of these quantities that have a value."""
+    return [point for point in points if point.quantity in quantities and not math.isnan(point.value)]
+
+
+def of_sizes(points: Sequence[Point]) -> list[tuple[int, list[Point]]]:
+    """The points of each size, in the order in which the sizes come."""
+    return [(size, [p for p in points if p.parameters == size]) for size in dict.fromkeys(p.parameters for p in points)]
+
+
 def curve_points(
     family: str, parameters: int, windows: Iterable[SizeWindow], quantities: Sequence[str], prefix: str = ""
 ) -> Iterator[Point]:

@@ -17,10 +17,8 @@ from spectral_reach.figures.curves import (
     key_band,
     key_line,
     key_mini_batch,
-    known,
-    of_sizes,
 )
-from spectral_reach.figures.points import Point
+from spectral_reach.figures.points import Point, known, of_sizes
 from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis
 
 
@@ -32,16 +30,18 @@ def draw_positions(
     unbiased: str = "chi_pos_unbiased",
     mini_batch: str = "chi_pos",
     labelled: bool = True,
+    beside: Sequence[Point] = (),
 ) -> None:
     """Draw the ``unbiased`` and ``mini_batch`` points of every size; also of delta_loss, which has the same noise.
 
-    ``labelled``: whether the axis of compute has its name and numbers.
+    ``labelled``: whether the axis of compute has its name and numbers. ``beside``: points of other panels that the
+    vertical axis has to hold too.
     """
     log_compute_axis(axes, labelled=labelled)
-    positions = known(points, unbiased, mini_batch)
-    floor = floor_of(positions)
-    log_axis(axes, floor, ceiling_of(positions, floor))
-    for size, of_size in of_sizes(positions):
+    held = known([*points, *beside], unbiased, mini_batch)
+    floor = floor_of(held)
+    log_axis(axes, floor, ceiling_of(held, floor))
+    for size, of_size in of_sizes(known(points, unbiased, mini_batch)):
         colour = colours(size)
         curve = known(of_size, unbiased)
         draw_band(axes, curve, floor, colour)

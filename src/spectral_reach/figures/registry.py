@@ -84,6 +84,18 @@ FIGURES = {
             module="spectral_reach.figures.fig8",
         ),
         FigureEntry(
+            name="fig9",
+            shows="vision transformers in standard parametrisation and in muP: loss and spectral position (Figure 9)",
+            studies=("vit", "vit-mup"),
+            module="spectral_reach.figures.fig9",
+        ),
+        FigureEntry(
+            name="fig11",
+            shows="chi_net * chi_pos and its factors over their early peak, and which of them governs it (Figure 11)",
+            studies=("scaling-text", "scaling-pixels"),
+            module="spectral_reach.figures.fig11",
+        ),
+        FigureEntry(
             name="fig12",
             shows="the empirical kernel's spectrum and the loss gradient on it, before and after training (Figure 12)",
             studies=("spectra",),

@@ -11,9 +11,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from spectral_reach.figures.curves import BELOW, known
-from spectral_reach.figures.points import Point
-from spectral_reach.figures.style import FAINT, SizeColours, log_axis, log_size_axis, log_value_axis
+from spectral_reach.figures.curves import BELOW
+from spectral_reach.figures.points import Point, known
+from spectral_reach.figures.style import FAINT, SizeColours, log_axis, log_factor_axis, log_size_axis
 
 ASIDE = 1.035  # a factor of size between series that would lie on each other
 MARK = 4.0
@@ -69,7 +69,7 @@ def draw_against_size(
     held = [point for point in (*points, *beside) if point.quantity in names]
     log_size_axis(axes, [point.parameters for point in held])
     low, high = _limits(held, level)
-    (log_value_axis if level is not None else log_axis)(axes, low, high)
+    (log_axis if level is None else log_factor_axis)(axes, low, high)
     if level is not None:
         axes.axhline(level, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     for each in series:

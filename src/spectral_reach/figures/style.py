@@ -136,9 +136,7 @@ def log_loss_axis(axes: Axes, low: float, high: float) -> None:
     """A logarithmic vertical axis over a decade or less, labelled with round plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator(_round_numbers(low, high)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    _evenly_spaced(axes.yaxis, low, high)
 
 
 def log_value_axis(axes: Axes, low: float, high: float) -> None:
@@ -147,6 +145,32 @@ def log_value_axis(axes: Axes, low: float, high: float) -> None:
         log_loss_axis(axes, low, high)
     else:
         log_axis(axes, low, high)
+
+
+def log_factor_axis(axes: Axes, low: float, high: float, *, horizontal: bool = False) -> None:
+    """A logarithmic axis of factors, vertical or ``horizontal``, labelled 0.1, 1, 10; 2 and 5 where decades are few."""
+    (axes.set_xscale if horizontal else axes.set_yscale)("log")
+    (axes.set_xlim if horizontal else axes.set_ylim)(low, high)
+    axis = axes.xaxis if horizontal else axes.yaxis
+    if high / low < 10:
+        _evenly_spaced(axis, low, high)
+    elif low < SHORTEST or high >= LONGEST:
+        _powers_of_ten(axis)
+    else:
+        _powers_of_ten(axis)
+        subs = (1.0, 2.0, 5.0) if math.log10(high / low) < FEW_DECADES else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=99))
+        axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _evenly_spaced(axis: Axis, low: float, high: float) -> None:
+    axis.set_major_locator(FixedLocator(_round_numbers(low, high)))
+    axis.set_major_formatter(FuncFormatter(_plain))
+    axis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:,g}"
 
 
 def _powers_of_ten(axis: Axis) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from spectral_reach.figures.curves import draw_band, known, of_sizes
-from spectral_reach.figures.points import Point
+from spectral_reach.figures.curves import draw_band
+from spectral_reach.figures.points import Point, known, of_sizes
 from spectral_reach.figures.style import SizeColours, log_compute_axis, log_value_axis
 
 SHARE = 0.08  # of the logarithm of the range, above and below what is drawn

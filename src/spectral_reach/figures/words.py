@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from spectral_reach.figures.curves import known, of_sizes
-from spectral_reach.figures.points import Point
+from spectral_reach.figures.points import Point, known, of_sizes
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.numbers import size, small, with_interval
 
@@ -62,3 +61,33 @@ def at_ends(points: Sequence[Point], names: Mapping[str, str], level: float | No
             clause += f" ({held} of {len(told)} intervals hold {level:g})"
         clauses.append(clause)
     return "; ".join(clauses) + "."
+
+
+def late_positions(points: Sequence[Point], prefix: str) -> str:
+    """Where both positions of the smallest and the largest size end; ``prefix`` goes before the quantities' names."""
+    sentences = []
+    for name, what in (("chi_pos_unbiased", "chi_pos_unbiased"), ("chi_pos", "mini-batch chi_pos")):
+        curve = known(points, prefix + name)
+        if not curve:
+            continue
+        if len(curve) == 1:
+            sentences.append(f"{what} is {_late(curve[0])}")
+            continue
+        first, last = curve[0], curve[-1]
+        apart = "their 95% intervals do not overlap" if _apart(first, last) else "their 95% intervals overlap"
+        if math.isnan(first.low) or math.isnan(last.low):
+            apart = "without interval"
+        sentences.append(f"{what} is {_late(first)} and {_late(last)} ({apart})")
+    if not sentences:
+        return "No run is finished: nothing is averaged yet."
+    return f"Over the last tenth of training {'; '.join(sentences)}."
+
+
+def _late(point: Point) -> str:
+    reason = "no interval" if math.isnan(point.stderr) else None
+    estimate = Estimate(value=point.value, stderr=point.stderr, n=point.n or 0, reason=reason)
+    return f"{small(estimate)} at {size(point.parameters)}"
+
+
+def _apart(one: Point, other: Point) -> bool:
+    return one.high < other.low or other.high < one.low

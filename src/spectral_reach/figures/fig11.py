@@ -1,0 +1,154 @@
+"""Figure 11 of the paper: chi_net * chi_pos is governed by chi_pos; a column a family.
+
+Above: the product, chi_net and chi_pos against compute, each over its value at the early peak of chi_pos, for the
+population's position and for that of mini-batches. Below: the product's changes since that peak against those of
+chi_pos; on the dotted diagonal chi_net stands still. The paper's panels are not at hand; these show the statement from
+the scaling studies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spectral_reach.figures.curves import (
+    BELOW,
+    DASHED,
+    DOTTED,
+    MARKED,
+    ceiling_of,
+    draw_band,
+    draw_line,
+    floor_of,
+    key_band,
+    key_line,
+)
+from spectral_reach.figures.fig11_data import POSITIONS, changes, family_points, names
+from spectral_reach.figures.folders import read_families
+from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
+from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
+from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
+from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_factor_axis, style
+from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.numbers import signed, with_interval
+from spectral_reach.studies.analysis.position_share import position_share
+from spectral_reach.studies.analysis.study_data import FamilyData
+
+NAME = "fig11"
+
+_HEIGHT = 1.7
+_MARK: Mapping[str, Any] = {"marker": "o", "markersize": 3.0, "markeredgewidth": 0.8, "linestyle": "none"}
+_EMPTY = "no early peak above 0"
+
+
+def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
+    """Draw the figure of all families of these studies as ``out/fig11.*``, with its data as CSV; returns the files.
+
+    Raises:
+        ValueError: an unknown format, no run has begun, or two families have one name.
+        ForeignFolderError: a folder is not a study of this library, or cannot be read.
+        RecordError: ``out`` cannot be written.
+    """
+    formats = FORMATS if formats is None else formats
+    check_formats(formats)
+    families = read_families(studies)
+    points = [family_points(family) for family in families]
+    with style():
+        files = save_figure(_figure(families, points), out / NAME, formats)
+    rows = [as_row(point) for column in points for point in column]
+    return (*files, save_rows(rows, COLUMNS, out / f"{NAME}.csv"))
+
+
+def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -> Figure:
+    colours = SizeColours(run.parameters for family in families for run in family.runs)
+    columns = [Column(title=family.label, runs=family.runs, words=_describe(family)) for family in families]
+    everything = [point for column in points for point in column]
+    key = [
+        key_line("chi_net·chi_pos", **MARKED),
+        key_line("chi_pos", **DOTTED),
+        key_line("chi_net", **DASHED),
+        key_band(known(everything, *(names(position)[0] for position in POSITIONS))),
+        key_line("≤ 0 or off the axis", **BELOW),
+        key_line("lowest panel: unbiased", **_MARK),
+        key_line("lowest panel: mini-batch", **_MARK, markerfacecolor="none"),
+    ]
+    rows = (Row(height=_HEIGHT), Row(height=_HEIGHT), Row(gap=AXIS_GAP))
+    page = Page(columns, rows, key, colours)
+    for i, column in enumerate(points):
+        curves = [page.panel(i, row) for row in range(2)]
+        for axes, position in zip(curves, POSITIONS, strict=True):
+            _draw_curves(axes, column, colours, position, labelled=position == POSITIONS[-1])
+        scatter = page.panel(i, 2)
+        _draw_changes(scatter, column, colours)
+        if i == 0:
+            curves[0].set_ylabel("over the peak, unbiased")
+            curves[1].set_ylabel("over the peak, mini-batch")
+            scatter.set_ylabel("chi_net·chi_pos over its peak")
+        page.align(curves)
+    return page.figure
+
+
+def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, position: str, *, labelled: bool) -> None:
+    product, net, factor = names(position)
+    log_compute_axis(axes, labelled=labelled)
+    floor = floor_of(known(points, product, factor))
+    log_factor_axis(axes, floor, ceiling_of(known(points, product, net, factor), floor))
+    axes.axhline(1, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+    for size, of_size in of_sizes(known(points, product, net, factor)):
+        draw_band(axes, known(of_size, product), floor, colours(size))
+        draw_line(axes, known(of_size, product), floor, colours(size))
+        draw_line(axes, known(of_size, factor), floor, colours(size), DOTTED)
+        draw_line(axes, known(of_size, net), floor, colours(size), DASHED)
+    if not known(points, product):
+        axes.annotate(_EMPTY, (0.5, 0.5), xycoords="axes fraction", ha="center", color=FAINT, fontsize=SMALL_SIZE)
+
+
+def _draw_changes(axes: Axes, points: Sequence[Point], colours: SizeColours) -> None:
+    """All points lie near the diagonal, so the lower right corner is free for the slopes."""
+    axes.set_xlabel("chi_pos over its peak")
+    held, lines = [1.0], []
+    for position in POSITIONS:
+        found = changes(points, position)
+        for change in found:
+            colour = colours(change.parameters)
+            face = colour if position == "chi_pos_unbiased" else "none"
+            axes.plot(change.position, change.product, color=colour, markerfacecolor=face, **_MARK)
+            held += [*change.position, *change.product]
+        slopes = [change.slope for change in found if not math.isnan(change.slope)]
+        if slopes:
+            lines.append(f"{position}: slope {_span(slopes)}")
+    ends = (0.6 * min(held), 1.7 * max(held))
+    log_factor_axis(axes, *ends)
+    log_factor_axis(axes, *ends, horizontal=True)
+    axes.plot(ends, ends, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+    axes.text(0.97, 0.04, "\n".join(lines), transform=axes.transAxes, fontsize=SMALL_SIZE, va="bottom", ha="right")
+
+
+def _span(slopes: Sequence[float]) -> str:
+    low, high = signed(min(slopes)), signed(max(slopes))
+    return low if low == high else f"{low} to {high} by size"
+
+
+def _describe(family: FamilyData) -> str:
+    """The share of chi_pos in the changes, of both positions."""
+    finished = [run for run in family.runs if run.is_finished]
+    sentences = []
+    for position in POSITIONS:
+        shares = [(run.parameters, position_share(run, position).share) for run in finished]
+        mean = mean_of_sizes(shares)
+        if mean.reason is not None:
+            sentences.append(f"For {position} the share is not known: {mean.reason}.")
+        else:
+            found = with_interval(mean.interval.value, mean.interval.low, mean.interval.high)
+            sentences.append(f"{position}: {found}.")
+    if not finished:
+        return f"{family.label}. No run is finished: no share is given yet."
+    return (
+        f"{family.label}. Share of chi_pos in the variance of log(chi_net·chi_pos) over training after warm-up, 1 "
+        f"where chi_net stands still, mean over sizes with 95% interval. {' '.join(sentences)}"
+    )
