@@ -2,6 +2,7 @@
 
 Every run's loss is averaged in windows on a common grid of log compute (``size_curve``). In each window the
 frontier is the lowest of the sizes' averages, and log L = a - alpha log C is fitted to it by least squares.
+``compute_law`` fits the same points robustly, with and without an irreducible loss.
 
 **Which windows count.** A size takes part from the first window that lies wholly behind its learning-rate
 warm-up and in which its loss is below the unigram entropy of the data: before that it learns to optimise and
@@ -14,7 +15,7 @@ and choosing the lowest size anew. If a size was trained with several seeds, its
 instead, which covers the spread from seed to seed too (a little narrow with few: four runs of four sizes cover the
 truth in 92% of cases, not 95%). It does not cover: seeds that were not run, the choice of sizes (see
 ``without_each_size``), learning rates tuned less well for one size than for another, and the bend of a loss with an
-irreducible part, which is no straight line in log-log.
+irreducible part, which is no straight line in log-log (``compute_law`` has that form).
 """
 
 from __future__ import annotations
@@ -71,6 +72,27 @@ class Frontier:
         return math.exp(self.log_amplitude - self.exponent * math.log(flops))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Envelope:
+    """The lowest of the sizes' curves in each of the W windows that count, and the same of every redrawn copy.
+
+    Attributes:
+        points: the W windows.
+        log_flops: (W) natural logarithm of the compute, of the size that has the lowest loss.
+        log_loss: (W) natural logarithm of that loss.
+        log_flops_redrawn: (draws, W).
+        log_loss_redrawn: (draws, W); the size with the lowest loss is chosen anew in every copy.
+        covers_seeds: as in ``Frontier``.
+    """
+
+    points: tuple[FrontierPoint, ...]
+    log_flops: FloatArray
+    log_loss: FloatArray
+    log_flops_redrawn: FloatArray
+    log_loss_redrawn: FloatArray
+    covers_seeds: bool
+
+
 def frontier(runs: Sequence[RunData], *, seed: int = 0, draws: int = 2000) -> Frontier:
     """The frontier of one family's runs, with a seeded bootstrap interval. Runs of equal parameters are one
     size."""
@@ -84,45 +106,56 @@ def frontier(runs: Sequence[RunData], *, seed: int = 0, draws: int = 2000) -> Fr
 
 
 def _fit_sizes(sizes: Sequence[SizeCurve]) -> Frontier:
-    if len(sizes) < 2:
-        return _undefined(
-            f"{len(sizes)} sizes get below the unigram entropy after warm-up, a frontier needs at least 2"
-        )
-    loss = np.array([size.loss for size in sizes])  # (sizes, W)
-    compared = np.flatnonzero(np.isfinite(loss).sum(axis=0) >= 2)
-    if len(compared) == 0:
-        return _undefined("no two sizes spent the same compute after warm-up")
-    log_flops = np.array([size.log_flops for size in sizes])[:, compared]
-    x, y, best = _envelope(log_flops, loss[:, compared])
-    decades = float((x[-1] - x[0]) / math.log(10))
-    if len(x) < LEAST_WINDOWS or decades < LEAST_DECADES:
-        return _undefined(
-            f"at least two sizes are compared over {decades:.2g} decades of compute in {len(x)} windows, "
-            f"a fit needs {LEAST_DECADES} decades and {LEAST_WINDOWS} windows"
-        )
-    if len(set(best.tolist())) == 1:
-        return _undefined(
-            f"one size alone, {sizes[best[0]].parameters} parameters, has the lowest loss at every compute"
-        )
-    intercept, slope = _line(x, np.log(y))
-    redrawn = np.array([size.redrawn for size in sizes])[:, :, compared]  # (sizes, draws, W)
-    x_redrawn, y_redrawn, _ = _envelope(np.broadcast_to(log_flops[:, None], redrawn.shape), redrawn)
-    low, high = np.quantile(-_line(x_redrawn, np.log(y_redrawn))[1], [0.025, 0.975])
+    found = envelope(sizes)
+    if isinstance(found, str):
+        return _undefined(found)
+    intercept, slope = _line(found.log_flops, found.log_loss)
+    low, high = np.quantile(-_line(found.log_flops_redrawn, found.log_loss_redrawn)[1], [0.025, 0.975])
     return Frontier(
         exponent=-float(slope),
         low=float(low),
         high=float(high),
         log_amplitude=float(intercept),
+        points=found.points,
+        without_each_size=(math.nan, math.nan),
+        covers_seeds=found.covers_seeds,
+    )
+
+
+def envelope(sizes: Sequence[SizeCurve]) -> Envelope | str:
+    """The frontier of these sizes, or why there is none that a law could be fitted to."""
+    if len(sizes) < 2:
+        return f"{len(sizes)} sizes get below the unigram entropy after warm-up, a frontier needs at least 2"
+    loss = np.array([size.loss for size in sizes])  # (sizes, W)
+    compared = np.flatnonzero(np.isfinite(loss).sum(axis=0) >= 2)
+    if len(compared) == 0:
+        return "no two sizes spent the same compute after warm-up"
+    log_flops = np.array([size.log_flops for size in sizes])[:, compared]
+    x, y, best = _lowest(log_flops, loss[:, compared])
+    decades = float((x[-1] - x[0]) / math.log(10))
+    if len(x) < LEAST_WINDOWS or decades < LEAST_DECADES:
+        return (
+            f"at least two sizes are compared over {decades:.2g} decades of compute in {len(x)} windows, "
+            f"a fit needs {LEAST_DECADES} decades and {LEAST_WINDOWS} windows"
+        )
+    if len(set(best.tolist())) == 1:
+        return f"one size alone, {sizes[best[0]].parameters} parameters, has the lowest loss at every compute"
+    redrawn = np.array([size.redrawn for size in sizes])[:, :, compared]  # (sizes, draws, W)
+    x_redrawn, y_redrawn, _ = _lowest(np.broadcast_to(log_flops[:, None], redrawn.shape), redrawn)
+    return Envelope(
         points=tuple(
             FrontierPoint(flops=math.exp(x[i]), loss=float(y[i]), parameters=sizes[best[i]].parameters)
             for i in range(len(x))
         ),
-        without_each_size=(math.nan, math.nan),
+        log_flops=x,
+        log_loss=np.log(y),
+        log_flops_redrawn=x_redrawn,
+        log_loss_redrawn=np.log(y_redrawn),
         covers_seeds=all(size.several_runs for size in sizes),
     )
 
 
-def _envelope(log_flops: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+def _lowest(log_flops: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Over the first axis, the sizes: the compute, the loss and the index of the lowest loss."""
     best = np.nanargmin(loss, axis=0)
     x = np.take_along_axis(log_flops, best[None], axis=0)[0]
