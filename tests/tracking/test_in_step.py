@@ -333,3 +333,32 @@ def test_a_tracker_closed_before_the_backward_pass_writes_nothing() -> None:
         tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss)
     loss.backward()
     assert tracker.history == []
+
+
+class KeyBias(nn.Module):
+    """Attention whose keys have a bias: it changes no output, so that its gradient is nothing but rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.readout = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.query(x) @ self.key(x).mT
+        return self.readout((scores.softmax(-1) @ self.value(x)).mean(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_is_only_rounding_is_no_other_loss(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = KeyBias().to(dtype)
+    inputs, targets = torch.randn(16, 12, 8, dtype=dtype), torch.zeros(16, dtype=torch.int64)
+    with sr.Tracker(model, schedule=1, estimator="per_unit", units=4, noise_units=4) as tracker:
+        outputs = model(inputs)
+        loss = torch.nn.functional.cross_entropy(outputs, targets)
+        tracker.measure(0, (inputs, targets), outputs=outputs, step_loss=loss)
+        loss.backward()
+    (row,) = tracker.history
+    assert not row["undefined"]
+    expected = sr.decompose(model, (inputs, targets), estimator="exact")
+    assert row["delta_loss"] == pytest.approx(expected.delta_loss, rel=1e-4)

@@ -7,6 +7,7 @@ them where they are asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,19 @@ class SomeUnits:
         self._of_all = torch.zeros(linearisation.n_units_in_batch, dtype=torch.float64)
         self.not_finite = ""
         """The first parameter whose gradients are not finite."""
-        self.not_the_sum = ""
-        """The first parameter whose gradient is not the sum of those of the units."""
+        self._errors: dict[str, float] = {}
+        self._entries = 0
+
+    @property
+    def not_the_sum(self) -> str:
+        """The first parameter whose gradient is not the sum of those of the units, once all have come; else "".
+
+        Some gradients are nothing but rounding, for example those of the bias of attention's keys, which changes no
+        output: an error far below the gradients of the other parameters changes no number that is told.
+        """
+        typical = math.sqrt(self._squared_norm / max(1, self._entries))
+        wrong = (name for name, error in self._errors.items() if not error <= _OF_OTHERS * self._tolerance * typical)
+        return next(wrong, "")
 
     @property
     def waiting(self) -> list[str]:
@@ -91,8 +103,9 @@ class SomeUnits:
         gradient = forms.at_least_float32(gradient.to_dense() if gradient.is_sparse else gradient)
         self._squared_norm += float(row_squares(gradient.reshape(1, -1)))
         whole = gradient.reshape(-1)
-        if expected is not None and not self.not_the_sum and not expected.are_in(gradient, self._tolerance):
-            self.not_the_sum = name
+        self._entries += gradient.numel()
+        if expected is not None and (error := expected.error_in(gradient, self._tolerance)):
+            self._errors[name] = error
         start = 0
         for block in forms.blocks(forms.total(found)) if found else ():
             of_units = block.flatten(1)
@@ -122,6 +135,8 @@ class SomeUnits:
         return products, products.squared_norm
 
 
+_OF_OTHERS = 0.1
+"""Of the tolerance: an error this far below a typical entry of all gradients is none."""
 _COMPARED = 4
 """Rows and columns of a gradient that are compared with the sum over units."""
 
@@ -151,8 +166,8 @@ class _Entries:
         sums, sizes = zip(*(form.entries(rows, columns) for form in found), strict=True)
         return cls(rows=rows, columns=columns, sums=torch.stack(sums).sum(0), sizes=torch.stack(sizes).sum(0))
 
-    def are_in(self, gradient: Tensor, tolerance: float) -> bool:
-        """Whether a gradient of the parameter's shape has them."""
+    def error_in(self, gradient: Tensor, tolerance: float) -> float:
+        """The largest error of these entries in a gradient of the parameter's shape; 0 if all are within rounding."""
         by_row = gradient.flatten(1) if gradient.ndim > 1 else gradient.reshape(-1, 1)
         error = (by_row[self.rows][:, self.columns] - self.sums).abs()
-        return not bool((error > tolerance * self.sizes).any())
+        return 0.0 if bool((error <= tolerance * self.sizes).all()) else float(error.max())
