@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from spectral_reach.figures.points import Point
-from spectral_reach.figures.style import FAINT
+from spectral_reach.figures.style import FAINT, SMALL_SIZE
 
 Colour = tuple[float, ...]
 
@@ -99,6 +99,11 @@ def key_mini_batch(points: Sequence[Point], name: str = "chi_pos") -> Artist:
             units.setdefault(point.parameters, set()).add(point.n_units)
     breaks = "; breaks where its size changes" if any(len(of_size) > 1 for of_size in units.values()) else ""
     return key_line(f"{name} of the mini-batch{breaks}", **DOTTED)
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of an empty panel why it is empty."""
+    axes.annotate(text, (0.5, 0.5), xycoords="axes fraction", ha="center", color=FAINT, fontsize=SMALL_SIZE)
 
 
 def _span(numbers: Sequence[int]) -> str:

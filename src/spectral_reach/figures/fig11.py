@@ -27,13 +27,14 @@ from spectral_reach.figures.curves import (
     floor_of,
     key_band,
     key_line,
+    note,
 )
 from spectral_reach.figures.fig11_data import POSITIONS, changes, family_points, names
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
 from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
-from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_factor_axis, style
+from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_plain_axis, style
 from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
 from spectral_reach.studies.analysis.numbers import signed, with_interval
 from spectral_reach.studies.analysis.position_share import position_share
@@ -97,7 +98,7 @@ def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, posi
     product, net, factor = names(position)
     log_compute_axis(axes, labelled=labelled)
     floor = floor_of(known(points, product, factor))
-    log_factor_axis(axes, floor, ceiling_of(known(points, product, net, factor), floor))
+    log_plain_axis(axes, floor, ceiling_of(known(points, product, net, factor), floor))
     axes.axhline(1, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     for size, of_size in of_sizes(known(points, product, net, factor)):
         draw_band(axes, known(of_size, product), floor, colours(size))
@@ -105,7 +106,7 @@ def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, posi
         draw_line(axes, known(of_size, factor), floor, colours(size), DOTTED)
         draw_line(axes, known(of_size, net), floor, colours(size), DASHED)
     if not known(points, product):
-        axes.annotate(_EMPTY, (0.5, 0.5), xycoords="axes fraction", ha="center", color=FAINT, fontsize=SMALL_SIZE)
+        note(axes, _EMPTY)
 
 
 def _draw_changes(axes: Axes, points: Sequence[Point], colours: SizeColours) -> None:
@@ -123,8 +124,8 @@ def _draw_changes(axes: Axes, points: Sequence[Point], colours: SizeColours) -> 
         if slopes:
             lines.append(f"{position}: slope {_span(slopes)}")
     ends = (0.6 * min(held), 1.7 * max(held))
-    log_factor_axis(axes, *ends)
-    log_factor_axis(axes, *ends, horizontal=True)
+    log_plain_axis(axes, *ends)
+    log_plain_axis(axes, *ends, horizontal=True)
     axes.plot(ends, ends, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     axes.text(0.97, 0.04, "\n".join(lines), transform=axes.transAxes, fontsize=SMALL_SIZE, va="bottom", ha="right")
 

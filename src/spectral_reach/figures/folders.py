@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.studies.analysis.probe_sets import ProbeSet, probe_sets
 from spectral_reach.studies.analysis.study_data import FamilyData, read_study
 from spectral_reach.studies.analysis.summary import FamilySummary, summarise
 
@@ -54,6 +56,25 @@ def summarised_families(studies: Sequence[Path]) -> tuple[Begun, ...]:
                 begun.append(Begun(data=family, summary=summary))
     _check([each.data for each in begun], studies)
     return tuple(begun)
+
+
+def read_probes(studies: Sequence[Path]) -> tuple[ProbeSet, ...]:
+    """The families of linear probes in these studies, by data set.
+
+    Raises:
+        ValueError: as ``read_families``, or two families are of one kind.
+        ForeignFolderError: as ``read_families``, or there are no probes.
+        RecordError: as ``read_families``.
+    """
+    families = read_families(studies)
+    sets = probe_sets(families)
+    if not sets:
+        raise ForeignFolderError(
+            f"{', '.join(str(folder) for folder in studies)} has the families "
+            f"{', '.join(family.key for family in families)}, in which everything is trained; expected linear probes: "
+            "give the folder of the study probes."
+        )
+    return sets
 
 
 def _check(begun: Sequence[FamilyData], studies: Sequence[Path]) -> None:

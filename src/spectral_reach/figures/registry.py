@@ -66,6 +66,18 @@ FIGURES = {
             module="spectral_reach.figures.fig3",
         ),
         FigureEntry(
+            name="fig4",
+            shows="late spectral position of probes on random over that on pre-trained backbones, by size (Figure 4)",
+            studies=("probes",),
+            module="spectral_reach.figures.fig4",
+        ),
+        FigureEntry(
+            name="fig5",
+            shows="chi_net in full training and in probing on a random backbone, by size (Figure 5)",
+            studies=("probes",),
+            module="spectral_reach.figures.fig5",
+        ),
+        FigureEntry(
             name="fig6",
             shows="how Hutchinson's estimator of chi_net, and ours, converge on a trained Llama (Figure 6)",
             studies=("convergence",),

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from spectral_reach.figures.curves import BELOW
 from spectral_reach.figures.points import Point, known
-from spectral_reach.figures.style import FAINT, SizeColours, log_axis, log_factor_axis, log_size_axis
+from spectral_reach.figures.style import FAINT, SizeColours, log_axis, log_plain_axis, log_size_axis
 
 ASIDE = 1.035  # a factor of size between series that would lie on each other
 MARK = 4.0
@@ -27,14 +27,14 @@ class Series:
 
     Attributes:
         quantity: of the points.
-        label: in the key.
+        label: in the key, where the series has an entry of its own.
         marker: of matplotlib.
         filled: whether the mark is filled.
         aside: places to the right, of ``ASIDE`` each.
     """
 
     quantity: str
-    label: str
+    label: str = ""
     marker: str = "o"
     filled: bool = True
     aside: float = 0.0
@@ -45,12 +45,6 @@ class Series:
         return {"linewidth": 0.9, "linestyle": "-" if self.filled else (0, (1, 1.4)), "color": FAINT, "zorder": 1}
 
 
-UNBIASED_AND_MINI_BATCH = (
-    Series(quantity="chi_pos_unbiased", label="chi_pos_unbiased", aside=-0.5),
-    Series(quantity="chi_pos", label="chi_pos of the mini-batch", filled=False, aside=0.5),
-)
-
-
 def draw_against_size(
     axes: Axes,
     points: Sequence[Point],
@@ -59,17 +53,19 @@ def draw_against_size(
     *,
     level: float | None = None,
     beside: Sequence[Point] = (),
+    labelled: bool = True,
 ) -> None:
     """Draw the points of these series on logarithmic axes, from ``low`` to ``high`` where they have an interval.
 
-    ``level``: a value to compare with, marked by a line. ``beside``: points of other panels that both axes have to
-    hold too. What is at or below the lower end of the axis is marked there by a triangle.
+    ``level``: a value to compare with, marked by a line. ``beside``: points of other panels whose sizes, and whose
+    values of these series, the axes have to hold too. ``labelled``: whether the axis of size has its name and numbers.
+    What is at or below the lower end of the axis is marked there by a triangle.
     """
-    names = [each.quantity for each in series]
-    held = [point for point in (*points, *beside) if point.quantity in names]
-    log_size_axis(axes, [point.parameters for point in held])
+    shown = [*points, *beside]
+    held = known(shown, *(each.quantity for each in series))
+    log_size_axis(axes, [point.parameters for point in shown], labelled=labelled)
     low, high = _limits(held, level)
-    (log_axis if level is None else log_factor_axis)(axes, low, high)
+    (log_axis if level is None else log_plain_axis)(axes, low, high)
     if level is not None:
         axes.axhline(level, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     for each in series:
@@ -96,6 +92,11 @@ def key_of_series(series: Sequence[Series]) -> list[Artist]:
         )
         for each in series
     ]
+
+
+def key_mark(label: str, marker: str) -> Artist:
+    """An entry for a mark, whatever its filling."""
+    return Line2D([], [], label=label, marker=marker, markersize=MARK, color=FAINT, linestyle="none")
 
 
 def _mark(axes: Axes, point: Point, x: float, floor: float, colour: tuple[float, ...], series: Series) -> None:

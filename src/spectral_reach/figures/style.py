@@ -25,6 +25,7 @@ SMALL_SIZE = 6.8
 INK = "#222222"
 FAINT = "#8a8a8a"
 FEW_DECADES = 1.6
+FEW_FACTORS = 4
 MOST_TICKS = 6
 MOST_DECADES_OF_SIZE = 2.6
 SIZE_MARGIN = 1.35
@@ -75,17 +76,28 @@ def style() -> Iterator[None]:
 class SizeColours:
     """The colour of each model size, by the logarithm of its parameters between the smallest and the largest."""
 
-    def __init__(self, parameters: Iterable[int]) -> None:
-        logs = [math.log(p) for p in parameters]
-        self._low, self._high = min(logs), max(logs)
-        self._ramp = matplotlib.colormaps["viridis"]
+    _ramp = "viridis"
+    _ends = (_LIGHTEST, _DARKEST)
 
-    def __call__(self, parameters: int) -> tuple[float, float, float, float]:
+    def __init__(self, values: Iterable[float]) -> None:
+        logs = [math.log(value) for value in values]
+        self._low, self._high = min(logs), max(logs)
+        self._colours = matplotlib.colormaps[self._ramp]
+
+    def __call__(self, value: float) -> tuple[float, float, float, float]:
         """RGBA; the darkest for a single size."""
         span = self._high - self._low
-        share = (math.log(parameters) - self._low) / span if span else 1.0
-        red, green, blue, alpha = self._ramp(_LIGHTEST + share * (_DARKEST - _LIGHTEST))
+        share = (math.log(value) - self._low) / span if span else 1.0
+        first, last = self._ends
+        red, green, blue, alpha = self._colours(first + share * (last - first))
         return red, green, blue, alpha
+
+
+class ComputeColours(SizeColours):
+    """The colour of each compute, by its logarithm: a ramp that is not that of size, but as ordered and as legible."""
+
+    _ramp = "plasma"
+    _ends = (0.85, 0.05)
 
 
 def log_compute_axis(axes: Axes, *, labelled: bool) -> None:
@@ -123,13 +135,12 @@ def log_size_axis(axes: Axes, parameters: Iterable[int], *, labelled: bool = Tru
 
 
 def log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic vertical axis from ``low`` to ``high`` in powers of ten; 2 and 5 are labelled if there are few."""
+    """A logarithmic vertical axis from ``low`` to ``high`` in powers of ten; 2 and 5 are labelled if these are few."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     _powers_of_ten(axes.yaxis)
-    if math.log10(high / low) < FEW_DECADES:
-        axes.yaxis.set_minor_formatter(FuncFormatter(_two_or_five))
-        axes.tick_params(axis="y", which="minor", labelsize=SMALL_SIZE - 1)
+    if _are_few(low, high):
+        _label_two_and_five(axes.yaxis)
 
 
 def log_loss_axis(axes: Axes, low: float, high: float) -> None:
@@ -139,28 +150,35 @@ def log_loss_axis(axes: Axes, low: float, high: float) -> None:
     _evenly_spaced(axes.yaxis, low, high)
 
 
-def log_value_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic vertical axis: round plain numbers below a decade where they are short, else powers of ten."""
-    if high / low < 10 and low >= SHORTEST and high < LONGEST:
-        log_loss_axis(axes, low, high)
-    else:
-        log_axis(axes, low, high)
+def log_plain_axis(axes: Axes, low: float, high: float, *, horizontal: bool = False) -> None:
+    """A logarithmic axis, vertical or ``horizontal``, labelled 0.1, 1, 10, also 2 and 5 where these are few.
 
-
-def log_factor_axis(axes: Axes, low: float, high: float, *, horizontal: bool = False) -> None:
-    """A logarithmic axis of factors, vertical or ``horizontal``, labelled 0.1, 1, 10; 2 and 5 where decades are few."""
+    Less than ``FEW_FACTORS`` apart, evenly spaced round numbers. Numbers of more than six digits as in ``log_axis``.
+    """
     (axes.set_xscale if horizontal else axes.set_yscale)("log")
     (axes.set_xlim if horizontal else axes.set_ylim)(low, high)
     axis = axes.xaxis if horizontal else axes.yaxis
-    if high / low < 10:
+    if high / low < FEW_FACTORS:
         _evenly_spaced(axis, low, high)
-    elif low < SHORTEST or high >= LONGEST:
-        _powers_of_ten(axis)
-    else:
-        _powers_of_ten(axis)
-        subs = (1.0, 2.0, 5.0) if math.log10(high / low) < FEW_DECADES else (1.0,)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=99))
+        return
+    _powers_of_ten(axis)
+    few = _are_few(low, high)
+    if low >= SHORTEST and high < LONGEST:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=99))
         axis.set_major_formatter(FuncFormatter(_plain))
+    elif few:
+        _label_two_and_five(axis)
+
+
+def _are_few(low: float, high: float) -> bool:
+    """Whether so few powers of ten lie between that they do not tell the scale."""
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    return math.log10(high / low) < FEW_DECADES or powers < 2
+
+
+def _label_two_and_five(axis: Axis) -> None:
+    axis.set_minor_formatter(FuncFormatter(_two_or_five))
+    axis.set_tick_params(which="minor", labelsize=SMALL_SIZE - 1)
 
 
 def _evenly_spaced(axis: Axis, low: float, high: float) -> None:
@@ -170,7 +188,10 @@ def _evenly_spaced(axis: Axis, low: float, high: float) -> None:
 
 
 def _plain(value: float, _: int) -> str:
-    return f"{value:,g}"
+    if SHORTEST <= value < LONGEST:
+        return f"{value:,g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    return rf"${value / 10.0**exponent:g}\times 10^{{{exponent}}}$"
 
 
 def _powers_of_ten(axis: Axis) -> None:

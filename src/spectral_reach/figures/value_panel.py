@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from spectral_reach.figures.curves import draw_band
 from spectral_reach.figures.points import Point, known, of_sizes
-from spectral_reach.figures.style import SizeColours, log_compute_axis, log_value_axis
+from spectral_reach.figures.style import SizeColours, log_compute_axis, log_plain_axis
 
 SHARE = 0.08  # of the logarithm of the range, above and below what is drawn
 LEAST = 1.05  # a factor
@@ -31,7 +31,7 @@ def draw_values(
     """
     log_compute_axis(axes, labelled=labelled)
     low, high = limits([*points, *beside], *looks)
-    log_value_axis(axes, low, high)
+    log_plain_axis(axes, low, high)
     for size, of_size in of_sizes(known(points, *looks)):
         for quantity, look in looks.items():
             curve = known(of_size, quantity)
