@@ -7,7 +7,7 @@ some of chi_pos_unbiased, is marked by a triangle there and leaves a gap in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -50,23 +50,35 @@ def ceiling_of(points: Sequence[Point], floor: float) -> float:
     return 1.5 * max((p.value for p in points if p.value > floor), default=10 * floor)
 
 
-def draw_band(axes: Axes, curve: Sequence[Point], floor: float, colour: Colour) -> None:
-    """One standard error to both sides of the curve."""
+def flops_of(point: Point) -> float:
+    """Where a point of training lies."""
+    return point.flops
+
+
+def draw_band(
+    axes: Axes, curve: Sequence[Point], floor: float, colour: Colour, along: Callable[[Point], float] = flops_of
+) -> None:
+    """One standard error to both sides of the curve; ``along`` gives the horizontal place of a point."""
     for whole, stretch in groupby(curve, key=lambda p: not math.isnan(p.stderr) and p.value + p.stderr > floor):
         part = list(stretch)
         if whole:
             low = [max(p.value - p.stderr, floor) for p in part]
             high = [p.value + p.stderr for p in part]
-            axes.fill_between([p.flops for p in part], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+            axes.fill_between([along(p) for p in part], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
 
 
 def draw_line(
-    axes: Axes, curve: Sequence[Point], floor: float, colour: Colour, look: Mapping[str, Any] = MARKED
+    axes: Axes,
+    curve: Sequence[Point],
+    floor: float,
+    colour: Colour,
+    look: Mapping[str, Any] = MARKED,
+    along: Callable[[Point], float] = flops_of,
 ) -> None:
-    """The values, with triangles for those at or below ``floor``."""
-    x = [p.flops for p in curve]
+    """The values, with triangles for those at or below ``floor``; ``along`` as for the band."""
+    x = [along(p) for p in curve]
     axes.plot(x, [p.value if p.value > floor else math.nan for p in curve], color=colour, **look)
-    below = [p.flops for p in curve if p.value <= floor]
+    below = [along(p) for p in curve if p.value <= floor]
     axes.plot(below, [floor] * len(below), color=colour, clip_on=False, zorder=4, **BELOW)
 
 

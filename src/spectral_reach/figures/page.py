@@ -28,6 +28,8 @@ AXIS_LABEL, KEY_ROW = 0.45, 0.17
 BOTTOM = 0.12
 SIZES_PER_ROW = 6
 
+Colour = tuple[float, float, float, float]
+
 _BOLD = 1.15  # how much wider bold type is
 _HANDLE, _BETWEEN = 2.8, 1.5  # of a key: the line with its space, the space to the next, in units of the type size
 
@@ -38,12 +40,16 @@ class Column:
 
     Attributes:
         title: above.
-        runs: whose sizes are keyed above, those with an unfinished run marked; none for no key.
+        runs: whose sizes are keyed above, those with an unfinished run marked.
+        entries: what is keyed there instead of sizes, with its colours.
+        of_entries: what the entries are.
         words: below.
     """
 
     title: str
     runs: Sequence[RunData] = ()
+    entries: Sequence[tuple[str, Colour]] = ()
+    of_entries: str = ""
     words: str
 
 
@@ -67,7 +73,8 @@ class Page:
         texts = [caption.wrap(column.words, COLUMN) for column in columns]
         titles = [caption.wrap(column.title, COLUMN / _BOLD, TITLE_SIZE) for column in columns]
         most_lines = max(len(lines) for lines in titles)
-        most_sizes = max(len({run.parameters for run in column.runs}) for column in columns)
+        entries = [column.entries or sizes_of(column.runs, colours) for column in columns]
+        most_sizes = max(len(each) for each in entries)
         head = TITLE + (most_lines - 1) * TITLE_LINE + SIZES_ROW * math.ceil(most_sizes / SIZES_PER_ROW)
         self._width = LEFT + len(columns) * COLUMN + (len(columns) - 1) * GAP + RIGHT
         key_columns = _fitting([str(line.get_label()) for line in key], self._width - LEFT - RIGHT)
@@ -78,10 +85,11 @@ class Page:
         panels = sum(row.height for row in rows) + sum(row.gap for row in rows[1:])
         self._height = head + panels + foot
         self.figure = Figure(figsize=(self._width, self._height))
-        self._colours = colours
         for i, (column, title, text) in enumerate(zip(columns, titles, texts, strict=True)):
             self._title(title, self._left(i))
-            self._sizes(column.runs, self._left(i), self._height - 0.08 - most_lines * TITLE_LINE)
+            unfinished = any(not run.is_finished for run in column.runs)
+            of_entries = column.of_entries or ("parameters" + (" (* unfinished)" if unfinished else ""))
+            self._entries(entries[i], of_entries, self._left(i), self._height - 0.08 - most_lines * TITLE_LINE)
             caption.write(self.figure, text, left=self._left(i), top=foot - key_height)
         self._key(key, key_columns, foot - key_height + 0.06)
 
@@ -108,21 +116,17 @@ class Page:
             at = (left / self._width, y / self._height)
             self.figure.text(*at, line, fontsize=TITLE_SIZE, weight="bold", va="top")
 
-    def _sizes(self, runs: Sequence[RunData], left: float, top: float) -> None:
-        """The sizes in their colours, in rows above the panels, where they cover nothing."""
-        if not runs:
+    def _entries(self, entries: Sequence[tuple[str, Colour]], title: str, left: float, top: float) -> None:
+        """A colour each, in rows above the panels, where they cover nothing."""
+        if not entries:
             return
-        unfinished = {run.parameters for run in runs if not run.is_finished}
-        handles = [
-            Line2D([], [], color=self._colours(p), linewidth=2.2, label=size(p) + ("*" if p in unfinished else ""))
-            for p in sorted({run.parameters for run in runs})
-        ]
+        handles = [Line2D([], [], color=colour, linewidth=2.2, label=name) for name, colour in entries]
         self.figure.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(left / self._width, top / self._height),
             ncols=min(len(handles), SIZES_PER_ROW),
-            title="parameters" + (" (* unfinished)" if unfinished else ""),
+            title=title,
             title_fontsize=SMALL_SIZE,
             alignment="left",
             borderaxespad=0,
@@ -144,6 +148,12 @@ class Page:
             columnspacing=_BETWEEN,
             borderaxespad=0,
         )
+
+
+def sizes_of(runs: Sequence[RunData], colours: SizeColours) -> list[tuple[str, Colour]]:
+    """The sizes of these runs with their colours, those with an unfinished run marked by a star."""
+    unfinished = {run.parameters for run in runs if not run.is_finished}
+    return [(size(p) + ("*" if p in unfinished else ""), colours(p)) for p in sorted({run.parameters for run in runs})]
 
 
 def _fitting(labels: Sequence[str], width: float) -> int:

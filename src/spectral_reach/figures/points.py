@@ -59,6 +59,11 @@ def as_row(point: Point) -> dict[str, Any]:
     }
 
 
+def parameters_of(point: Point) -> float:
+    """Where a point lies on an axis of size."""
+    return float(point.parameters)
+
+
 def known(points: Sequence[Point], *quantities: str) -> list[Point]:
     """Those of these quantities that have a value."""
     return [point for point in points if point.quantity in quantities and not math.isnan(point.value)]

@@ -102,6 +102,12 @@ FIGURES = {
             module="spectral_reach.figures.fig9",
         ),
         FigureEntry(
+            name="fig10",
+            shows="isocompute curves: held-out loss and spectral position against size at fixed FLOPs (Figure 10)",
+            studies=("scaling-text", "scaling-pixels"),
+            module="spectral_reach.figures.fig10",
+        ),
+        FigureEntry(
             name="fig11",
             shows="chi_net * chi_pos and its factors over their early peak, and which of them governs it (Figure 11)",
             studies=("scaling-text", "scaling-pixels"),
@@ -112,6 +118,12 @@ FIGURES = {
             shows="the empirical kernel's spectrum and the loss gradient on it, before and after training (Figure 12)",
             studies=("spectra",),
             module="spectral_reach.figures.fig12",
+        ),
+        FigureEntry(
+            name="coordinate-check",
+            shows="sizes of activations and best learning rates against width, standard parametrisation and muP",
+            study="coordinate-check",
+            module="spectral_reach.figures.coordinate_check",
         ),
         FigureEntry(
             name="loss-reduction",
