@@ -194,6 +194,7 @@ register(
         presets={name: (preset.__doc__ or "").strip() for name, preset in PRESETS.items()},
         default_preset=DEFAULT_PRESET,
         plan=lambda settings: CoordinateCheckConfig.from_dict(settings).plan(),
+        outline=lambda settings: CoordinateCheckConfig.from_dict(settings).plan(),
         report=report,
     )
 )

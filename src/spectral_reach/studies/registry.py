@@ -38,6 +38,7 @@ class Study:
 
 _MODULES = (
     "spectral_reach.studies.convergence",
+    "spectral_reach.studies.coordinate_check",
     "spectral_reach.studies.loss_reduction",
     "spectral_reach.studies.probes",
     "spectral_reach.studies.random_features",

@@ -107,6 +107,6 @@ def check_rates(config: Any) -> None:
         raise SettingTypeError(
             f"{type(config).__name__}.rates is {rates!r}; expected a list of numbers, as [0.001, 0.01]."
         )
-    usable = len(rates) > 0 and list(rates) == sorted(set(rates)) and 0 < rates[0] and rates[-1] < math.inf
+    usable = len(rates) > 0 and list(rates) == sorted(set(rates)) and rates[0] > 0 and rates[-1] < math.inf
     check(config, "rates", usable, "positive numbers in ascending order")
     object.__setattr__(config, "rates", tuple(float(rate) for rate in rates))
