@@ -122,7 +122,7 @@ FIGURES = {
         FigureEntry(
             name="coordinate-check",
             shows="sizes of activations and best learning rates against width, standard parametrisation and muP",
-            study="coordinate-check",
+            studies=("coordinate-check",),
             module="spectral_reach.figures.coordinate_check",
         ),
         FigureEntry(
