@@ -105,6 +105,13 @@ class SideResult:
         return all(each.slope.value > STEEP for each in self.sizes)
 
     @property
+    def shift_is_bound(self) -> bool:
+        """The best rate falls with width by an octave or more, to below the lowest rate that was tried."""
+        lowest_is_best = self.rates[-1].at_edge and self.rates[-1].best.value < np.log2(self.rates[-1].rates[0]) + 0.5
+        others = any(each.at_edge for each in self.rates[:-1])
+        return bool(lowest_is_best and not others and self.shift.value <= -ONE_OCTAVE)
+
+    @property
     def transfers(self) -> bool:
         """The best rate of the narrowest is that of the widest, and is not at the edge of the rates."""
         return abs(self.shift.value) < ONE_OCTAVE and not any(each.at_edge for each in self.rates)

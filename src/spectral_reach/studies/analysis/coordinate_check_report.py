@@ -25,14 +25,7 @@ from spectral_reach.studies.analysis.report import Report, Section
 
 FAMILY_NAMES = {"llama": "Llama", "vit": "ViT"}
 PARAMETRISATION_NAMES = {"standard": "standard", "mup": "muP"}
-KIND_NAMES = {
-    "queries": "queries",
-    "attention": "attention",
-    "mlp": "MLP",
-    "stream": "stream",
-    "logits": "logits",
-    "change of logits": "change of logits",
-}
+KIND_NAMES = {"mlp": "MLP"}
 
 
 def report(study: Path) -> Report:
@@ -43,7 +36,7 @@ def report(study: Path) -> Report:
 def report_of(result: CoordinateCheck) -> Report:
     """Two sections: slopes of sizes, and best learning rates."""
     sized = [side for side in result.sides if side.sizes]
-    kinds = [KIND_NAMES[each.name] for each in sized[0].sizes] if sized else []
+    kinds = [KIND_NAMES.get(each.name, each.name) for each in sized[0].sizes] if sized else []
     slopes = Section(
         title="Sizes against width",
         columns=("model", *kinds),
@@ -76,7 +69,7 @@ def describe_sizes(result: CoordinateCheck) -> str:
     waiting = f" {result.done} of {result.planned} tasks are done." if result.done < result.planned else ""
     head = (
         f"Slopes of log size against log width, {settings['widths'][0]} to {settings['widths'][-1]}, after "
-        f"{settings['steps']} steps of AdamW at a rate of {settings['rate']:.2g}, {settings['seeds']} seeds.{waiting}"
+        f"{settings['steps']} steps of AdamW at a rate of {settings['rate']:.2g}, {_seeds(settings['seeds'])}.{waiting}"
     )
     return " ".join((head, *(_sizes_of(side) for side in sized)))
 
@@ -101,8 +94,8 @@ def describe_rates(result: CoordinateCheck) -> str:
         return "Learning rates have not been swept at two widths yet."
     settings = result.settings
     head = (
-        f"Best rates after {settings['sweep_steps']} steps, {settings['sweep_seeds']} seeds, from the narrowest to the "
-        "widest model, in octaves (factors of two)."
+        f"Best rates after {settings['sweep_steps']} steps, {_seeds(settings['sweep_seeds'])}, from the narrowest "
+        "to the widest model, in octaves (factors of two)."
     )
     return " ".join((head, *(_shift_of(side) for side in compared)))
 
@@ -111,8 +104,10 @@ def _shift_of(side: SideResult) -> str:
     narrow, wide = side.rates[0].width, side.rates[-1].width
     if math.isnan(side.shift.value):
         return f"{label(side)}: undefined ({side.shift.reason})."
-    if any(curve.at_edge for curve in side.rates):
-        verdict = "at least, for a best rate is the lowest or highest that was tried"
+    if side.shift_is_bound:
+        verdict = "and further, for the widest is best at the lowest rate that was tried: the rate does not transfer"
+    elif any(curve.at_edge for curve in side.rates):
+        verdict = "unsettled, for a best rate is the lowest or highest that was tried"
     elif side.transfers:
         verdict = "the rate transfers"
     else:
@@ -132,6 +127,10 @@ def _rate_row(side: SideResult, curve: RateCurve) -> tuple[str, ...]:
 def mean_losses(curve: RateCurve) -> Any:
     """Over the seeds, (R,); NaN where a seed diverged."""
     return curve.losses.mean(0)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _with_error(estimate: Estimate) -> str:
