@@ -13,6 +13,7 @@ from spectral_reach.cli.demo import demo
 from spectral_reach.cli.exits import EXIT_CODES, TellingGroup
 from spectral_reach.cli.figure import figure
 from spectral_reach.cli.measure import measure
+from spectral_reach.cli.report import report
 from spectral_reach.cli.reproduce import reproduce
 from spectral_reach.cli.spectrum import spectrum
 from spectral_reach.cli.study import study
@@ -51,6 +52,7 @@ app.command()(measure)
 app.command()(spectrum)
 app.add_typer(study)
 app.command()(figure)
+app.command()(report)
 app.command()(reproduce)
 
 

@@ -40,6 +40,7 @@ Exit codes: 0 done
 """
 
 _STUDIES_EXTRA = ("transformers", "tokenizers", "sklearn", "matplotlib")
+_EXTRA_OF = {**dict.fromkeys(_STUDIES_EXTRA, "studies"), "plotly": "report"}
 
 
 def require_studies_extra() -> None:
@@ -103,8 +104,8 @@ def exit_code_of(error: Exception) -> ExitCode | None:
 
 def told(error: Exception) -> str:
     """What the error says; a missing package with the extra that brings it."""
-    if isinstance(error, ModuleNotFoundError) and (top := (error.name or "").split(".")[0]) in _STUDIES_EXTRA:
-        return f'{top} is not installed. It comes with: pip install "spectral-reach[studies]"'
+    if isinstance(error, ModuleNotFoundError) and (top := (error.name or "").split(".")[0]) in _EXTRA_OF:
+        return f'{top} is not installed. It comes with: pip install "spectral-reach[{_EXTRA_OF[top]}]"'
     return str(error)
 
 

@@ -1,0 +1,1 @@
+"""Folders of studies into one HTML page that needs nothing else: claims, interactive figures, runs and settings."""

@@ -1,0 +1,1 @@
+"""One chart a file: from the rows of its static figure's CSV to panels that plotly draws."""

@@ -1,0 +1,71 @@
+"""The charts by the studies that they are drawn from, in the order of the page. A new one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from spectral_reach.reports.chart import Chart
+from spectral_reach.reports.collected import StudyRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChartEntry:
+    """One chart.
+
+    Attributes:
+        name: of the static figure that shows the same, and of the module in this room.
+        studies: groups of studies that it can be drawn from, the first that is there: (("a", "b"), ("c",)) is drawn
+            from a and b, whichever of them there is, else from c.
+    """
+
+    name: str
+    studies: tuple[tuple[str, ...], ...]
+
+    def folders(self, records: Mapping[str, StudyRecord]) -> list[Path]:
+        """Of the studies that it is drawn from here: those that have begun."""
+        for group in self.studies:
+            if there := [records[name].data.path for name in group if name in records and _has_begun(records[name])]:
+                return there
+        return []
+
+    def draw(self, folders: list[Path]) -> Chart | None:
+        """The chart; None where the studies have nothing to show in it yet."""
+        module = import_module(f"spectral_reach.reports.charts.{self.name.replace('-', '_')}")
+        drawn: Chart | None = module.chart(folders)
+        return drawn
+
+
+SCALING = (("scaling-text", "scaling-pixels"), ("scaling",))
+
+CHARTS = (
+    ChartEntry(name="fig1", studies=SCALING),
+    ChartEntry(name="fig3", studies=(("random-features",),)),
+    ChartEntry(name="fig4", studies=(("probes",),)),
+    ChartEntry(name="fig5", studies=(("probes",),)),
+    ChartEntry(name="fig6", studies=(("convergence",),)),
+    ChartEntry(name="fig7", studies=SCALING),
+    ChartEntry(name="fig8", studies=SCALING),
+    ChartEntry(name="fig9", studies=(("vit", "vit-mup"),)),
+    ChartEntry(name="fig10", studies=SCALING),
+    ChartEntry(name="fig11", studies=SCALING),
+    ChartEntry(name="fig12", studies=(("spectra",),)),
+    ChartEntry(name="loss-reduction", studies=(("loss-reduction",),)),
+)
+
+
+def draw_charts(records: Mapping[str, StudyRecord]) -> list[Chart]:
+    """Every chart whose studies are there and have something to show.
+
+    Raises:
+        ForeignFolderError, RecordError: a study or a result cannot be read.
+    """
+    drawn = (entry.draw(folders) for entry in CHARTS if (folders := entry.folders(records)))
+    return [chart for chart in drawn if chart is not None]
+
+
+def _has_begun(record: StudyRecord) -> bool:
+    """A loss of a run that is no sweep's, or a task's result."""
+    return record.tasks_finished > 0 or any(len(run.losses) for family in record.data.families for run in family.runs)

@@ -1,0 +1,111 @@
+"""The report: folders of studies into one HTML file that works from the disk, without a network and for good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from spectral_reach import __version__
+from spectral_reach.records.atomic import make_folder, write_atomically
+from spectral_reach.reports.chart import Chart
+from spectral_reach.reports.charts.registry import draw_charts
+from spectral_reach.reports.claims_section import claims_section, claims_summary
+from spectral_reach.reports.collected import StudyRecord, find_studies, read_studies
+from spectral_reach.reports.configurations import configuration_section
+from spectral_reach.reports.environment import environment_section
+from spectral_reach.reports.markup import Markup, element, folded, joined
+from spectral_reach.reports.overview import overview, study_table
+from spectral_reach.reports.page import Part, page
+from spectral_reach.reports.run_table import run_section
+from spectral_reach.reports.static_figures import embedded, find_figures, without_chart
+from spectral_reach.reports.task_table import task_section
+from spectral_reach.studies.analysis.claims import evaluate
+
+NAME = "report.html"
+TITLE = "Spectral Reach: what our runs say"
+
+
+def build(folder: Path | str, out: Path | str | None = None) -> Path:
+    """Write the report of a folder that holds study folders, or of one study folder; returns the file.
+
+    Studies may be unfinished, or not have begun: the report says how far they are.
+
+    Args:
+        folder: of the studies.
+        out: the file, by default ``report.html`` in ``folder``; it is whole or not there.
+
+    Raises:
+        ForeignFolderError: there is no study, two of one name, or one that this version does not read.
+        RecordError: a table or result is damaged, or the file cannot be written.
+        ModuleNotFoundError: plotly is not installed.
+    """
+    require_plotly()
+    folder = Path(folder)
+    file = folder / NAME if out is None else Path(out)
+    text = html(folder, now=time.time())
+    make_folder(file.parent)
+    write_atomically(file, lambda path: _write(path, text), instead="another file with --out")
+    return file
+
+
+def html(folder: Path, *, now: float) -> str:
+    """The page's text; ``now`` is the moment that it gives as its own, in seconds since 1970."""
+    paths = find_studies(folder)
+    studies = read_studies(paths)
+    charts = draw_charts({study.name: study for study in studies})
+    claims = evaluate(paths)
+    parts = (
+        Part(key="claims", title="Claims", content=claims_section(claims)),
+        Part(key="figures", title="Figures", content=_figures(folder, paths, charts)),
+        Part(key="runs", title="Runs", content=_runs(studies, now)),
+        Part(key="settings", title="Settings", content=configuration_section(studies)),
+        Part(key="environment", title="Environment", content=environment_section(studies)),
+    )
+    head = joined(overview(studies, now), claims_summary(claims))
+    footer = joined(f"Made by spectral-reach {__version__}. This page is complete in itself: it loads nothing.")
+    return page(TITLE, head, parts, charts, footer)
+
+
+def require_plotly() -> None:
+    """Find out at once, not after the reading, that plotly is missing.
+
+    Raises:
+        ModuleNotFoundError: it is.
+    """
+    if find_spec("plotly") is None:
+        raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+
+
+def _figures(folder: Path, paths: Mapping[str, Path], charts: Sequence[Chart]) -> Markup:
+    images = embedded(find_figures(folder, paths))
+    others = without_chart(images, (chart.key for chart in charts))
+    if not charts and not images:
+        return element("p", "There is nothing to draw yet.")
+    return joined(
+        element(
+            "p",
+            "The same numbers as in the static figures and their CSV. Buttons show and hide sizes and quantities; a "
+            "point tells its numbers; drag to zoom in, double-click to zoom out.",
+            class_="needs-script",
+        ),
+        (chart.html(images.get(chart.key)) for chart in charts),
+        folded("Static figures without an interactive version", *(element("p", each) for each in others.values()))
+        if others
+        else None,
+    )
+
+
+def _runs(studies: Sequence[StudyRecord], now: float) -> Markup:
+    return joined(
+        study_table(studies),
+        element("h3", "All runs"),
+        run_section(studies),
+        element("h3", "Tasks"),
+        task_section(studies, now),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
