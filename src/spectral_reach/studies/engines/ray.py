@@ -57,9 +57,9 @@ def run_all(
             at ``address``.
         ModuleNotFoundError: Ray is not installed.
     """
-    require_ray()
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected at least 1 run at a time.")
+    require_ray()
     queue = RunQueue(runs, on_progress)
     cpus = {run.folder: float(cpus_per_run or run.threads) for run in queue.waiting}
     if queue.waiting:

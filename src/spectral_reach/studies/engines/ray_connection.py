@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from spectral_reach.studies.engines.resources import available_cores
 
 _OBJECT_STORE = 100 * 2**20
 """Bytes; nothing but paths, progress and reasons goes through it."""
+_SECONDS_TO_ANSWER = 10.0
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 log = logging.getLogger(__name__)
@@ -62,11 +64,12 @@ def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None
         )
     else:
         try:
+            _knock(address)
             ray.init(address=address, **_QUIET)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"No Ray cluster answers at {address!r}: {error} Check the address and that the cluster is up, or "
-                "leave the address out for a Ray of this machine alone."
+                f"No Ray cluster answers at {address!r}: {str(error).rstrip('.')}. Check the address and that the "
+                "cluster is up, or leave the address out for a Ray of this machine alone."
             ) from error
     try:
         here = ray.cluster_resources().get("GPU", 0.0)
@@ -80,6 +83,18 @@ def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None
     finally:
         # One that was started above ends with its processes; a cluster that was there goes on without us.
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Find out in seconds that nobody listens at ``host:port``: Ray itself takes many minutes to say so.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: the port is no number.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _warn_of_room(cpus: float, gpus: float) -> None:
