@@ -23,8 +23,8 @@ TOKENS_PER_STEP = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticRun:
-    """A run with loss floor + (start - floor) (1 + s / 12)^-decay, a position that rises to its peak at step 15 and goes
-    on to ``late_position`` as a power of the step, and a chi_net that grows with the logarithm of the step."""
+    """A run with loss floor + (start - floor) (1 + s / 12)^-decay, a position that rises to its peak at step 15 and
+    goes on to ``late_position`` as a power of the step, and a chi_net that grows as another."""
 
     name: str
     parameters: int
@@ -36,6 +36,7 @@ class SyntheticRun:
     floor: float = 2.0
     decay: float = 0.6
     loss_noise: float = 0.02
+    heldout_every: int = 50  # steps between held-out losses
     peak: float = 2e-5  # of the population's position
     late_position: float = 1e-7  # the same, at the end
     seed_spread: float = 0.0  # standard deviation of log(late_position) from seed to seed
@@ -98,7 +99,7 @@ class SyntheticRun:
         for step in range(self.last + (self.done is None)):
             ended = step == self.steps
             train = None if ended else self.loss(step) * math.exp(self.loss_noise * rng.standard_normal())
-            held_out = 1.02 * self.loss(step) if ended or step % 50 == 0 else None
+            held_out = 1.02 * self.loss(step) if ended or step % self.heldout_every == 0 else None
             spent = {"step": step, "tokens": TOKENS_PER_STEP * step, "flops": self.flops(step)}
             rows.append({**spent, "train_loss": train, "heldout_loss": held_out})
         return rows

@@ -22,10 +22,13 @@ class MeanOfSizes:
     reason: str | None = None
 
 
-def mean_of_sizes(values: Sequence[tuple[int, Estimate]]) -> MeanOfSizes:
+def mean_of_sizes(
+    values: Sequence[tuple[int, Estimate]], *, least: float = -math.inf, most: float = math.inf
+) -> MeanOfSizes:
     """The mean of ``values``, a pair (parameters, estimate) for each run; undefined estimates are left out.
 
-    Seeds are taken to differ by as much at every size (``seed_spread``).
+    Seeds are taken to differ by as much at every size (``seed_spread``). The interval ends where the values of such a
+    number do, at ``least`` and ``most``.
     """
     known: dict[int, list[Estimate]] = {}
     for parameters, estimate in values:
@@ -48,4 +51,6 @@ def mean_of_sizes(values: Sequence[tuple[int, Estimate]]) -> MeanOfSizes:
         stderr=math.hypot(*errors.stderr.tolist()) / len(sizes),
         n=runs,
     )
-    return MeanOfSizes(interval=student_interval(value, errors.degrees), runs=runs)
+    found = student_interval(value, errors.degrees)
+    interval = Interval(value=found.value, low=max(found.low, least), high=min(found.high, most))
+    return MeanOfSizes(interval=interval, runs=runs)

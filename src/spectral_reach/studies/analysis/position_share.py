@@ -1,12 +1,13 @@
-"""Which factor governs chi_net * chi_pos over training: the share of its changes that chi_pos makes.
+"""Which factor governs chi_net * chi_pos over training: the share of chi_pos in the changes of the two.
 
-With y = log(chi_net chi_pos) = log chi_net + x in windows of measurements, x = log chi_pos, the share is
+In windows of measurements, with x = log chi_pos and z = log chi_net, whose sum is the logarithm of the product, the
+share is
 
-    1 - var(log chi_net) / (var(y) - the mean of the windows' own variances of y):
+    V / (V + var(z)),    V = var(x) - the mean of the windows' own variances of x.
 
-1 where chi_net stands still, 0 where it changes as much as the product, below 0 where the changes of both cancel. The
-R^2 of a regression of y on x would not do: y contains x, noise and all, and any two factors that move together give
-R^2 = 1.
+At 1/2 both change as much, whether together or against each other; above 4/5 the changes of x are more than twice
+those of z, and x alone explains four fifths of the product's variance or more. The R^2 of a regression of x + z on x
+would not do alone: any two factors that move together give R^2 = 1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spectral_reach.studies.analysis.windows import group
 from spectral_reach.studies.analysis.windows import windows as windows_of
 
 LEAST_WINDOWS = 5
+LEAST_CHANGES = 4.0  # variance over that of the windows' errors: less may be noise, which would pass for changes
 SIGNIFICANT = 1.96  # standard errors above 0, for a window to have a logarithm
 
 
@@ -31,8 +33,8 @@ class PositionShare:
     """One run after its warm-up.
 
     Attributes:
-        share: of chi_pos in the variance of log(chi_net chi_pos), with the jackknife's error over windows.
-        slope: of y against x by least squares; NaN where ``share`` has a reason.
+        share: of chi_pos, with the jackknife's error over windows.
+        slope: of x + z against x by least squares; NaN where ``share`` has a reason.
         r2: of that line.
         left_out: windows whose position is not significantly positive.
     """
@@ -72,7 +74,7 @@ def position_share(run: RunData, measure: str) -> PositionShare:
     every = np.arange(len(x))
     without = np.array([_share(x[every != i], net[every != i], own[every != i]) for i in every])
     if not (math.isfinite(share) and np.isfinite(without).all()):
-        reason = "chi_net chi_pos changes no more than the windows' errors"
+        reason = "neither chi_pos nor chi_net changes much beside the windows' errors"
         return PositionShare(share=Estimate.missing(reason), slope=math.nan, r2=math.nan, left_out=left_out)
     n = len(x)
     stderr = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
@@ -81,8 +83,12 @@ def position_share(run: RunData, measure: str) -> PositionShare:
 
 
 def _share(x: FloatArray, net: FloatArray, own: FloatArray) -> float:
-    changes = float((x + net).var(ddof=1)) - float(own.mean())
-    return 1 - float(net.var(ddof=1)) / changes if changes > 0 else math.nan
+    position, noise = float(x.var(ddof=1)), float(own.mean())
+    chi_net = float(net.var(ddof=1))
+    if max(position, chi_net) <= LEAST_CHANGES * noise:
+        return math.nan
+    changes = max(0.0, position - noise)
+    return changes / (changes + chi_net)
 
 
 def _line(x: FloatArray, y: FloatArray) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 At every size both are averaged over the seeds first and divided then: R_i = mean_s a_is / mean_s b_is. Single runs
 may be negative where noise exceeds a small position, so no single run's logarithm is taken; a mean that is not
-significantly positive (its 95% interval reaches 0) leaves the ratios undefined.
+significantly positive (``positive``) leaves the ratios undefined.
 
 The error of log R_i comes from the seeds' deviations a_is / mean a_i - b_is / mean b_i, in which what a seed does to
 both cancels, and from the runs' own errors, sqrt((stderr a / mean a)^2 + (stderr b / mean b)^2) each, taken as
@@ -19,7 +19,8 @@ import numpy as np
 
 from spectral_reach.studies.analysis.estimate import LEAST_BLOCKS, Estimate, FloatArray
 from spectral_reach.studies.analysis.interval import Interval
-from spectral_reach.studies.analysis.numbers import size, small
+from spectral_reach.studies.analysis.numbers import size
+from spectral_reach.studies.analysis.positive import why_not_positive
 from spectral_reach.studies.analysis.seed_spread import errors_of_means, student_interval
 
 Pair = tuple[Estimate, Estimate]
@@ -95,44 +96,48 @@ def size_ratios(pairs: Mapping[int, Sequence[Pair]], names: tuple[str, str]) -> 
     """
     kept = {p: [pair for pair in pairs[p] if all(each.is_defined for each in pair)] for p in sorted(pairs)}
     if not kept or not all(kept.values()):
-        lacking = [p for p, known in kept.items() if not known]
-        reasons = sorted(
-            {each.reason for p in lacking for pair in pairs[p] for each in pair if each.reason is not None}
-        )
-        of = f" at {', '.join(size(p) for p in lacking)} parameters" if lacking else ""
-        return _undefined(
-            f"no run has both {names[0]} and {names[1]}{of}" + (f" ({'; '.join(reasons)})" if reasons else "")
-        )
-    blocks = min(LEAST_BLOCKS, *(each.n for known in kept.values() for pair in known for each in pair))
-    sides = [
-        [np.array([[pair[side].value, pair[side].stderr] for pair in known]) for known in kept.values()]
-        for side in (0, 1)
-    ]
-    for name, side in zip(names, sides, strict=True):
-        errors = errors_of_means(
-            [x[:, 0] for x in side], [x[:, 1] for x in side], [x[:, 0].mean() for x in side], blocks=blocks
-        )
-        for parameters, x, stderr in zip(kept, side, errors.stderr.tolist(), strict=True):
-            mean = Estimate(value=float(x[:, 0].mean()), stderr=stderr, n=len(x))
-            if not student_interval(mean, errors.degrees).low > 0:
-                return _undefined(
-                    f"{name} at {size(parameters)} parameters is not significantly positive: {small(mean)}"
-                )
-    relative = [[x / x[:, 0].mean() for x in side] for side in sides]
+        return _undefined(_why_none(pairs, [p for p, known in kept.items() if not known], names))
+    for side, name in enumerate(names):
+        for parameters, known in kept.items():
+            reason = why_not_positive([pair[side] for pair in known])
+            if reason is not None:
+                return _undefined(f"{name} at {size(parameters)} parameters is {reason}")
+    above, below = ([_Side.of([pair[side] for pair in known]) for known in kept.values()] for side in (0, 1))
     errors = errors_of_means(
-        [a[:, 0] - b[:, 0] for a, b in zip(*relative, strict=True)],
-        [np.hypot(a[:, 1], b[:, 1]) for a, b in zip(*relative, strict=True)],
+        [a.relative - b.relative for a, b in zip(above, below, strict=True)],
+        [np.hypot(a.relative_error, b.relative_error) for a, b in zip(above, below, strict=True)],
         [1.0] * len(kept),
-        blocks=blocks,
+        blocks=min(LEAST_BLOCKS, *(each.n for known in kept.values() for pair in known for each in pair)),
     )
-    means = [np.array([x[:, 0].mean() for x in side]) for side in sides]
     return SizeRatios(
         parameters=tuple(kept),
-        logs=np.log(means[0] / means[1]),
+        logs=np.log([a.mean / b.mean for a, b in zip(above, below, strict=True)]),
         stderr=errors.stderr,
         degrees=errors.degrees,
         runs=sum(len(known) for known in kept.values()),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Side:
+    """The numerators, or the denominators, of the S runs of one size: their mean, values and errors over it, (S)."""
+
+    mean: float
+    relative: FloatArray
+    relative_error: FloatArray
+
+    @classmethod
+    def of(cls, runs: Sequence[Estimate]) -> _Side:
+        values = np.array([each.value for each in runs])
+        mean = float(values.mean())
+        return cls(mean=mean, relative=values / mean, relative_error=np.array([each.stderr for each in runs]) / mean)
+
+
+def _why_none(pairs: Mapping[int, Sequence[Pair]], lacking: Sequence[int], names: tuple[str, str]) -> str:
+    reasons = {each.reason for p in lacking for pair in pairs[p] for each in pair if each.reason is not None}
+    of = f" at {', '.join(size(p) for p in lacking)} parameters" if lacking else ""
+    why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+    return f"no run has both {names[0]} and {names[1]}{of}{why}"
 
 
 def _undefined(reason: str) -> SizeRatios:

@@ -14,12 +14,16 @@ largest to the smallest. Inconclusive too where one of the two is not significan
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from spectral_reach.studies.analysis.claims.claim import claim_on_families
 from spectral_reach.studies.analysis.claims.finding import Judgement
 from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
+from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.late_average import late_average
 from spectral_reach.studies.analysis.numbers import signed, size, small
+from spectral_reach.studies.analysis.positive import why_not_positive
 from spectral_reach.studies.analysis.rank import RankCorrelation, rank_correlation
 from spectral_reach.studies.analysis.ratio import ratio
 from spectral_reach.studies.analysis.size_average import SizeAverage, size_averages
@@ -36,12 +40,15 @@ def judge_order(family: FamilyData, measure: str) -> Judgement:
     finished = [run for run in family.runs if run.is_finished]
     averages = size_averages(finished)
     ends = (averages[0], averages[-1])
+    late: dict[int, list[Estimate]] = {}
+    for run in finished:
+        late.setdefault(run.parameters, []).append(getattr(late_average(run), measure))
     rank = rank_correlation(
-        [run.parameters for run in finished],
-        [getattr(late_average(run), measure) for run in finished],
+        [parameters for parameters, runs in late.items() for _ in runs],
+        [each for runs in late.values() for each in runs],
         permutations=PERMUTATIONS,
     )
-    reason = _why_not(ends, rank, measure)
+    reason = _why_not(ends, late, rank, measure)
     smallest, largest = (end.estimate(measure) for end in ends)
     degrees = min(end.degrees[measure] for end in ends)
     by_ends = _verdict_of_ends(ends, measure)
@@ -60,17 +67,19 @@ def judge_order(family: FamilyData, measure: str) -> Judgement:
     )
 
 
-def _why_not(ends: tuple[SizeAverage, SizeAverage], rank: RankCorrelation, measure: str) -> str | None:
+def _why_not(
+    ends: tuple[SizeAverage, SizeAverage], late: Mapping[int, Sequence[Estimate]], rank: RankCorrelation, measure: str
+) -> str | None:
     """Why there is nothing to compare; None if there is."""
     if ends[0] is ends[1]:
         return "there is one size only"
     for end in ends:
-        estimate = end.estimate(measure)
+        estimate, at = end.estimate(measure), f"the late average at {size(end.parameters)} parameters"
         if not estimate.is_defined:
-            return f"the late average at {size(end.parameters)} parameters has no error: {estimate.reason}"
-        if not end.interval(measure).low > 0:
-            at = f"the late average at {size(end.parameters)} parameters"
-            return f"{at} is not significantly positive: {small(estimate)}"
+            return f"{at} has no error: {estimate.reason}"
+        reason = why_not_positive([each for each in late[end.parameters] if each.is_defined])
+        if reason is not None:
+            return f"{at} is {reason}"
     return rank.reason
 
 

@@ -1,10 +1,11 @@
 """Claim: chi_net * chi_pos is governed by chi_pos.
 
-Statistic: the share of the variance of log(chi_net chi_pos) over training, after warm-up, that chi_pos makes
-(``position_share``), mean over sizes, seeds averaged first. It is 1 where chi_net stands still.
+Statistic: over windows of measurements after warm-up, the share of log chi_pos in the variances of log chi_pos and
+log chi_net (``position_share``), mean over sizes, seeds averaged first. It is 1 where chi_net stands still.
 
-*Governed* means that chi_pos makes at least four fifths. Supported if the 95% interval lies above 0.8, contradicted
-if it lies below, else inconclusive. Slope and R^2 of log(chi_net chi_pos) against log chi_pos are given besides.
+*Governed* means a share above 0.8: chi_pos changes more than twice as much as chi_net, and explains at least four
+fifths of the variance of their product. Supported if the 95% interval lies above 0.8, contradicted if it lies below,
+else inconclusive. Slope and R^2 of log(chi_net chi_pos) against log chi_pos are given besides.
 """
 
 from __future__ import annotations
@@ -26,28 +27,29 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     """The rule of this file's head."""
     finished = [run for run in family.runs if run.is_finished]
     shares = [position_share(run, measure) for run in finished]
-    result = mean_of_sizes([(run.parameters, each.share) for run, each in zip(finished, shares, strict=True)])
+    result = mean_of_sizes([(run.parameters, each.share) for run, each in zip(finished, shares, strict=True)], most=1)
     verdict = above(result.interval, GOVERNED)
     return Judgement(
-        statistic=f"share of {measure} in the variance of log(chi_net · {measure}) after warm-up, mean over sizes",
+        statistic=f"share of log {measure} in its variance and that of log chi_net after warm-up, mean over sizes",
         interval=result.interval,
         n=result.runs,
         counted="runs",
         verdict=verdict,
-        reason=_sentence(shares, verdict) if result.reason is None else f"Not decided: {result.reason}",
+        reason=_sentence(shares, verdict, measure) if result.reason is None else f"Not decided: {result.reason}",
     )
 
 
-def _sentence(shares: list[PositionShare], verdict: Verdict) -> str:
+def _sentence(shares: list[PositionShare], verdict: Verdict, measure: str) -> str:
     known = [each for each in shares if each.share.is_defined]
     slope, r2 = (float(np.median([getattr(each, name) for each in known])) for name in ("slope", "r2"))
     sentence = {
-        Verdict.SUPPORTED: f"chi_pos makes more than {GOVERNED:.0%} of the changes",
-        Verdict.CONTRADICTED: f"chi_pos makes less than {GOVERNED:.0%} of the changes",
+        Verdict.SUPPORTED: f"{measure} makes more than {GOVERNED:.0%} of the changes",
+        Verdict.CONTRADICTED: f"{measure} makes less than {GOVERNED:.0%} of the changes",
     }.get(verdict, f"The interval holds {GOVERNED:.0%}")
     sentence += f"; median slope {slope:.2f} and R² {r2:.2f} over runs"
     left_out = sum(each.left_out for each in known)
-    return sentence + (f"; {left_out} windows are not significantly positive and left out" if left_out else "")
+    windows = left_out + sum(each.share.n for each in known)
+    return sentence + (f"; left out as not significantly positive: {left_out} of {windows} windows" if left_out else "")
 
 
 CLAIM = claim_on_families(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.studies.analysis.study_data import FamilyData, StudyData, read_study
 
 
@@ -50,7 +51,7 @@ class Studies:
         folders: by the name of the study.
 
     Raises:
-        ForeignFolderError, RecordError: from ``study`` and ``family``: a folder is no study, or damaged.
+        ForeignFolderError, RecordError: from ``study`` and ``family``: a folder is no study, another one, or damaged.
     """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
@@ -67,7 +68,13 @@ class Studies:
         if folder is None:
             return None
         if name not in self._read:
-            self._read[name] = read_study(folder)
+            study = read_study(folder)
+            if study.study != name:
+                raise ForeignFolderError(
+                    f"{folder} holds the study {study.study!r}; expected {name!r}: give each folder under the name of "
+                    "its study."
+                )
+            self._read[name] = study
         return self._read[name]
 
     def family(self, source: Source) -> Found | None:

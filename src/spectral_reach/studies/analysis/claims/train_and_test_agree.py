@@ -72,7 +72,7 @@ _AGREEMENT = {
 def judge_curve(family: FamilyData, measure: str) -> Judgement:
     """The second statistic of this file's head."""
     finished = [run for run in family.runs if run.is_finished]
-    result = mean_of_sizes([(run.parameters, curve_correlation(run, measure)) for run in finished])
+    result = mean_of_sizes([(run.parameters, curve_correlation(run, measure)) for run in finished], least=-1, most=1)
     rho = result.interval
     if rho.low > TOGETHER:
         verdict, sentence = Verdict.SUPPORTED, "Held-out and training position rise and fall together"

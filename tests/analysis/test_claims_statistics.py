@@ -1,0 +1,230 @@
+"""The statistics behind the claims, against direct formulas, and their coverage where the truth is known."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.claims_world import family
+from analysis.synthetic_study import SyntheticRun, as_run_data
+from spectral_reach.studies.analysis.curve_correlation import curve_correlation
+from spectral_reach.studies.analysis.early_peak import early_peak
+from spectral_reach.studies.analysis.estimate import Estimate
+from spectral_reach.studies.analysis.interval import Interval
+from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.position_share import position_share
+from spectral_reach.studies.analysis.positive import why_not_positive
+from spectral_reach.studies.analysis.size_ratio import as_factor, size_ratios
+from spectral_reach.studies.analysis.verdict import Verdict, above, below, within
+from spectral_reach.studies.analysis.windows import windows
+
+RUN = SyntheticRun(name="run", parameters=20_000, steps=100, heldout_units=32)
+
+
+def estimate(value: float, stderr: float, n: int = 12) -> Estimate:
+    return Estimate(value=value, stderr=stderr, n=n)
+
+
+def test_the_peak_of_a_flat_curve_is_not_too_high():
+    """The highest of its windows would be 1.5 standard errors of a window above the truth."""
+    flat = replace(RUN, peak=1e-5, late_position=1e-5, position_noise=4e-6, batch_noise=1e-6)
+    peaks, highest = [], []
+    for seed in range(60):
+        run = as_run_data(replace(flat, seed=seed))
+        peaks.append(early_peak(run).chi_pos_unbiased)
+        early = [w for w in windows(run.measurements) if w.first_step >= 15 and w.last_step < 50]
+        highest.append(max(w.chi_pos_unbiased.value for w in early))
+    values = np.array([peak.value for peak in peaks])
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    # A little low: of a window that noise has chosen, the early rise up to step 15 may be a part.
+    assert 0.9e-5 <= values.mean() <= 1e-5 + 2.5 * error
+    assert np.mean(highest) > 1.1e-5
+    assert np.median([peak.stderr for peak in peaks]) == pytest.approx(values.std(ddof=1), rel=0.5)
+
+
+def test_a_clear_peak_is_found_where_it_is():
+    run = as_run_data(replace(RUN, position_noise=1e-8, batch_noise=1e-8))
+    peak = early_peak(run)
+    (highest,) = [w for w in windows(run.measurements) if w.first_step <= 15 <= w.last_step]
+    assert peak.chi_pos_unbiased.value == pytest.approx(highest.chi_pos_unbiased.value, rel=0.01)
+    assert peak.chi_pos.value == pytest.approx(highest.chi_pos.value, rel=0.01)
+    assert peak.n_units == (32,)
+    short = early_peak(as_run_data(replace(RUN, steps=6)))
+    assert "first half of training" in short.chi_pos.reason
+    assert short.n_units == ()
+
+
+def test_ratios_are_those_of_the_means_over_seeds():
+    a = [[4.0, 6.0], [1.0, 3.0]]
+    b = [[2.0, 2.0], [4.0, 4.0]]
+    pairs = {
+        size: [(estimate(x, 0.0), estimate(y, 0.0)) for x, y in zip(above_, below_, strict=True)]
+        for size, above_, below_ in zip((100, 10_000), a, b, strict=True)
+    }
+    ratios = size_ratios(pairs, ("above", "below"))
+    np.testing.assert_allclose(ratios.logs, np.log([2.5, 0.5]))
+    # Deviations of 0.2 and 0.5 about the means, two seeds each: variances 2 * 0.04 and 2 * 0.25 of one seed.
+    spread = math.sqrt((2 * 0.04 + 2 * 0.25) / 2)
+    np.testing.assert_allclose(ratios.stderr, spread / math.sqrt(2))
+    assert (ratios.runs, ratios.degrees) == (4, 2)
+    assert ratios.mean.value == pytest.approx(np.log(2.5 * 0.5) / 2)
+    assert ratios.mean.high - ratios.mean.value == pytest.approx(4.3027 * spread / 2, rel=1e-3)
+    assert ratios.slope.value == pytest.approx(np.log(0.5 / 2.5) / 2)  # over two decades
+    assert as_factor(Interval(value=0.0, low=-math.log(2), high=math.log(2))) == Interval(value=1.0, low=0.5, high=2.0)
+
+
+def test_what_a_seed_does_to_both_cancels():
+    rng = np.random.default_rng(0)
+    shared = rng.lognormal(0, 0.5, (3, 2))
+    pairs = {
+        10 ** (i + 3): [(estimate(3 * x, 0.03 * x), estimate(x, 0.01 * x)) for x in seeds]
+        for i, seeds in enumerate(shared)
+    }
+    ratios = size_ratios(pairs, ("above", "below"))
+    np.testing.assert_allclose(ratios.logs, math.log(3))
+    np.testing.assert_allclose(ratios.stderr, 0.01, rtol=0.2)
+
+
+def test_intervals_of_ratios_cover_the_truth():
+    rng = np.random.default_rng(1)
+    covered = trials = 0
+    for _ in range(600):
+        pairs = {}
+        for size, truth in ((1000, 8.0), (3000, 4.0), (9000, 2.0)):
+            pairs[size] = [
+                (
+                    estimate(truth * seed * (1 + 0.1 * rng.standard_normal()), 0.1 * truth),
+                    estimate(1 + 0.1 * rng.standard_normal(), 0.1),
+                )
+                for seed in np.exp(0.15 * rng.standard_normal(3))
+            ]
+        ratios = size_ratios(pairs, ("above", "below"))
+        mean, slope = ratios.mean, ratios.slope
+        covered += mean.low <= math.log(4) <= mean.high
+        covered += slope.low <= -math.log(2) / math.log10(3) <= slope.high
+        trials += 2
+    assert 0.925 <= covered / trials <= 0.98
+
+
+def test_ratios_that_are_not_defined_say_why():
+    good, missing = estimate(1.0, 0.1), Estimate.missing("there is no measurement")
+    weak = size_ratios({2000: [(estimate(1.0, 0.6), good), (estimate(-0.1, 0.6), good)]}, ("late", "early"))
+    assert weak.reason == "late at 2k parameters is not significantly positive: (4.50 ± 4.24)×10⁻¹"
+    assert math.isnan(weak.mean.low)
+    none = size_ratios({2000: [(good, good)], 5000: [(good, missing)]}, ("late", "early"))
+    assert none.reason == "no run has both late and early at 5k parameters (there is no measurement)"
+    assert size_ratios({}, ("late", "early")).reason == "no run has both late and early"
+    known = size_ratios({2000: [(good, good)]}, ("late", "early"))
+    assert known.minus(none).reason == none.reason
+    assert math.isnan(known.slope.value)
+    other = size_ratios({3000: [(good, good)]}, ("late", "early"))
+    assert known.minus(other).reason == "no size has runs of both"
+
+
+def test_whether_a_mean_is_positive_is_decided_by_the_noise_not_by_seeds():
+    assert why_not_positive([estimate(1.0, 0.05), estimate(9.0, 0.05)]) is None
+    assert "not significantly positive" in why_not_positive([estimate(1.0, 0.6)])
+
+
+def test_the_share_of_position_is_that_of_the_formula():
+    run = as_run_data(replace(RUN, chi_net_growth=30.0, position_noise=1e-9, batch_noise=1e-9))
+    share = position_share(run, "chi_pos_unbiased")
+    after = [w for w in windows(run.measurements) if w.first_step >= 10]
+    x = np.log([w.chi_pos_unbiased.value for w in after])
+    m = run.measurements
+    net = np.log([m.chi_net[(w.first_step <= m.step) & (m.step <= w.last_step)].mean() for w in after])
+    own = np.mean([(w.chi_pos_unbiased.stderr / w.chi_pos_unbiased.value) ** 2 for w in after])
+    changes = x.var(ddof=1) - own
+    assert share.share.value == pytest.approx(changes / (changes + net.var(ddof=1)))
+    assert share.share.n == len(after)
+    slope = np.polyfit(x, x + net, 1)[0]
+    assert share.slope == pytest.approx(slope)
+    assert share.r2 == pytest.approx(np.corrcoef(x, x + net)[0, 1] ** 2)
+    assert position_share(as_run_data(RUN), "chi_pos").share.value > 0.99
+
+
+def test_factors_that_cancel_have_a_share_of_a_half():
+    """chi_net grows as chi_pos falls; the product stands still, and a regression would see nothing."""
+    fall = math.log(RUN.peak / RUN.late_position) / math.log(RUN.steps / 15)
+    grows = replace(RUN, chi_net_growth=math.exp(fall * math.log(RUN.steps)), position_noise=1e-9, batch_noise=1e-10)
+    found = position_share(as_run_data(replace(grows, warmup_steps=16)), "chi_pos_unbiased").share
+    assert found.value == pytest.approx(0.5, abs=0.05)
+
+
+def test_noise_makes_no_share():
+    """Position that stands still but for noise has no changes that anything could have a share of."""
+    still = replace(RUN, peak=1e-5, late_position=1e-5, position_noise=2e-6, warmup_steps=16)
+    shares = [position_share(as_run_data(replace(still, seed=seed)), "chi_pos_unbiased").share for seed in range(8)]
+    assert {each.reason for each in shares} == {"neither chi_pos nor chi_net changes much beside the windows' errors"}
+
+
+def test_correlation_over_windows_is_spearmans():
+    from scipy.stats import spearmanr
+
+    run = as_run_data(replace(RUN, position_noise=4e-6))
+    found = curve_correlation(run, "chi_pos_unbiased")
+    train, held = ([w.chi_pos_unbiased.value for w in windows(table)] for table in (run.measurements, run.heldout))
+    assert found.value == pytest.approx(spearmanr(train, held).statistic)
+    without = [spearmanr(np.delete(train, i), np.delete(held, i)).statistic for i in range(len(train))]
+    n = len(train)
+    assert found.stderr == pytest.approx(math.sqrt((n - 1) ** 2 / n * np.var(without) * n / (n - 1)))
+    nothing = curve_correlation(as_run_data(replace(RUN, heldout_units=0)), "chi_pos")
+    assert nothing.reason == "0 windows have a held-out and a training position, 5 are needed"
+
+
+def test_a_mean_of_sizes_counts_every_size_once():
+    values = [
+        (10, estimate(1.0, 0.0)),
+        (10, estimate(3.0, 0.0)),
+        (20, estimate(8.0, 0.0)),
+        (20, Estimate.missing("lost")),
+    ]
+    found = mean_of_sizes(values, most=6.0)
+    assert found.interval.value == 5.0
+    assert found.runs == 3
+    # One degree of freedom, spread sqrt(2): errors of 1 and sqrt(2) of the two sizes.
+    assert found.interval.low == pytest.approx(5 - 12.7062 * math.sqrt(3) / 2, rel=1e-3)
+    assert found.interval.high == 6.0
+    assert mean_of_sizes([(10, Estimate.missing("lost"))]).reason == "lost"
+    assert math.isnan(mean_of_sizes([], most=1.0).interval.high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdicts"),
+    [
+        (1.1, 1.3, "supported contradicted inconclusive"),
+        (0.7, 0.9, "contradicted supported inconclusive"),
+        (0.9, 1.1, "inconclusive inconclusive supported"),
+        (1.3, 1.4, "supported contradicted contradicted"),
+        (0.5, 0.7, "contradicted supported contradicted"),
+        (math.nan, math.nan, "inconclusive inconclusive inconclusive"),
+    ],
+)
+def test_verdicts_of_intervals(low, high, verdicts):
+    interval = Interval(value=(low + high) / 2, low=low, high=high)
+    found = above(interval, 1.0), below(interval, 1.0), within(interval, 0.8, 1.2)
+    assert found == tuple(Verdict(each) for each in verdicts.split())
+
+
+def test_a_world_without_effects_rarely_supports_anything():
+    """No fall, no order: over many seeds, the rules for both are wrong about as often as their levels say."""
+    from spectral_reach.studies.analysis.claims.larger_models_end_lower import judge_order
+    from spectral_reach.studies.analysis.claims.spectral_position_falls import judge_fall
+    from spectral_reach.studies.analysis.study_data import FamilyData
+
+    decided = 0
+    for first in range(0, 40, 2):
+        runs = family(
+            direction=0.0,
+            seeds=(first, first + 1),
+            late_position=2e-5,
+            position_noise=6e-6,
+            seed_spread=0.2,
+            heldout_units=0,
+        )
+        data = tuple(as_run_data(run) for run in runs)
+        flat = FamilyData(key="text", label="text", is_sweep=False, runs=data, not_started=())
+        for judge in (judge_fall, judge_order):
+            decided += judge(flat, "chi_pos_unbiased").verdict != Verdict.INCONCLUSIVE
+    assert decided <= 6  # of 40
