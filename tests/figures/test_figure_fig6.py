@@ -105,7 +105,7 @@ def test_a_fall_that_is_no_root_is_said_to_be_none(plan: StudyPlan, tmp_path: Pa
         values["chi_net"] = np.repeat(values["chi_net"], 4)[: len(values["chi_net"])]
         Results(study).save(task.as_dict(), values)
     assert "which does not hold −½" in describe(read_convergence(study))
-    assert figure("fig6").draw(study)
+    assert figure("fig6").draw(study, formats=["svg"])
 
 
 def test_an_unfinished_study_is_drawn_as_far_as_it_is(plan: StudyPlan, tmp_path: Path) -> None:
