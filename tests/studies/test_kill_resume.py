@@ -1,4 +1,7 @@
-"""Killed at twenty random moments, a study ends with the files of one that was left in peace."""
+"""Killed at twenty random moments, a study ends with the files of one that was left in peace; a worker alone likewise.
+
+Parents and workers of Ray are killed in ``test_ray_engine.py``.
+"""
 
 import os
 import random
@@ -8,9 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import contents
+from killing import LONG, KillsTheWorker, sittings
+from small_runs import contents, digits, folder_of
 
 from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies.engines.errors import RunsFailedError
+from spectral_reach.studies.engines.local import run_all
+from spectral_reach.studies.training.loop import train
 
 KILLS = 20
 PATIENCE = 600.0
@@ -102,3 +109,21 @@ def test_a_study_killed_at_twenty_random_moments_ends_as_an_undisturbed_one(tmp_
         killed = contents(out)
         assert killed.keys() == files.keys()
         assert [name for name in files if killed[name] != files[name]] == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_the_steps_since_its_checkpoint_and_no_more(tmp_path: Path) -> None:
+    undisturbed, folder = folder_of(LONG, tmp_path / "undisturbed"), folder_of(LONG, tmp_path / "killed")
+    assert train(undisturbed, LONG, digits())
+    kept = []
+    for _ in range(2):
+        killer = KillsTheWorker(folder, times=1)
+        with pytest.raises(RunsFailedError, match="its process was killed by signal 9; the end of"):
+            run_all([folder.path], on_progress=killer)
+        kept += killer.checkpoints
+        assert not folder.is_finished
+    run_all([folder.path])
+    began, *resumed = sittings(folder.path)
+    assert began == 0
+    assert all(step >= checkpoint > 0 for step, checkpoint in zip(resumed, kept, strict=True))
+    assert contents(folder.path) == contents(undisturbed.path)

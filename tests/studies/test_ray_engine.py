@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from killing import CHECKPOINT, LONG, KillsTheWorker, holder_of, sittings
 from small_runs import contents, digits, folder_of, small_run
 
 from spectral_reach.records.errors import RecordError
@@ -26,9 +27,6 @@ from spectral_reach.studies.training.progress import Progress
 pytestmark = pytest.mark.slow
 
 PATIENCE = 180.0
-CHECKPOINT = 50
-# Long enough to be caught in the middle between two looks of the engine.
-LONG = small_run("pixels-long", steps=500, checkpoint_every=CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +71,6 @@ def end(process: subprocess.Popen[bytes]) -> int:
     return code
 
 
-def holder_of(folder: Path) -> int:
-    """The process that writes the run."""
-    said = (folder / ".lock-holder").read_text().split()
-    assert said[:1] == ["process"]
-    return int(said[1])
-
-
 def descendants(pid: int) -> set[int]:
     try:
         own = {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
@@ -107,32 +98,6 @@ def eventually(holds: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-def sittings(folder: Path) -> list[int]:
-    """The step from which the run was taken up, each time."""
-    lines = (folder / "log.txt").read_text().splitlines()
-    return [int(line.split(" from step ")[1].split()[0]) for line in lines if " from step " in line]
-
-
-class KillsTheWorker:
-    """Kills the worker of a run once it has got beyond the next checkpoint, ``times`` times."""
-
-    def __init__(self, folder: RunFolder, times: int) -> None:
-        self.folder = folder
-        self.left = times
-        self.checkpoints: list[int] = []
-
-    def __call__(self, progress: Progress) -> None:
-        latest = self.folder.checkpoints.latest()
-        behind = self.checkpoints[-1] if self.checkpoints else 0
-        if not self.left or latest is None or latest.step <= behind or progress.phase != "training":
-            return
-        if progress.step <= latest.step - CHECKPOINT:
-            return  # of the worker before
-        os.kill(holder_of(self.folder.path), signal.SIGKILL)
-        self.left -= 1
-        self.checkpoints.append(latest.step)
 
 
 def test_ray_leaves_what_local_processes_leave_and_one_failure_does_not_stop_the_others(
@@ -198,7 +163,6 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
 
     told: list[Progress] = []
     killer = KillsTheWorker(folder, times=2)
-    killer.checkpoints = list(unforgiven.checkpoints)
 
     def watch(progress: Progress) -> None:
         told.append(progress)
@@ -212,7 +176,8 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert began == 0
     assert len(resumed) == 3
     # Nothing that was in a checkpoint is done again.
-    assert all(step >= checkpoint > 0 for step, checkpoint in zip(resumed, killer.checkpoints, strict=True))
+    kept = unforgiven.checkpoints + killer.checkpoints
+    assert all(step >= checkpoint > 0 for step, checkpoint in zip(resumed, kept, strict=True))
     assert contents(folder.path) == undisturbed
 
 
