@@ -21,7 +21,7 @@ from spectral_reach.figures import caption
 from spectral_reach.figures.coordinate_check_data import COLUMNS, Point, as_row, points_of
 from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
-from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, TITLE_SIZE, SizeColours, log_axis, style
+from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, TITLE_SIZE, SizeColours, style
 from spectral_reach.studies.analysis.coordinate_check import CoordinateCheck, SideResult, read_coordinate_check
 from spectral_reach.studies.analysis.coordinate_check_report import KIND_NAMES, describe_rates, describe_sizes, label
 
@@ -42,6 +42,7 @@ _LOOKS: Mapping[str, Mapping[str, Any]] = {
 }
 _BARS: Mapping[str, Any] = {"markersize": 3.0, "linewidth": 1.1, "elinewidth": 0.7, "capsize": 1.3}
 _FLAT: Mapping[str, Any] = {"color": FAINT, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 0}
+_FEW_DECADES = 2.4
 _READING = (
     "Above: relative to the narrowest model; dashed: independent of the width. Below: marks are best rates. Bars: one "
     "standard error over seeds."
@@ -87,8 +88,12 @@ def _figure(result: CoordinateCheck, points: Sequence[Point]) -> Figure:
                 axes.set_title(label(side), loc="left", fontsize=TITLE_SIZE)
                 _draw_sizes(axes, side, points, first=column == 0)
             else:
-                _draw_losses(axes, side, points, colours, first=column == 0)
-    _keys(figure, points, swept, colours, middle=(foot + PANEL_HEIGHT + ROW_GAP - AXIS_LABEL) / height)
+                _draw_losses(axes, side, points, colours)
+                if column == 0:
+                    axes.set_ylabel("loss at the end (nats)")
+                elif result.sides[column - 1].side.family == side.side.family:
+                    axes.tick_params(labelleft=False)
+    _keys(figure, result, points, swept, colours, middle=(foot + PANEL_HEIGHT + ROW_GAP - AXIS_LABEL) / height)
     caption.write(figure, words, left=LEFT, top=foot - AXIS_LABEL)
     return figure
 
@@ -103,11 +108,14 @@ def _draw_sizes(axes: Axes, side: SideResult, points: Sequence[Point], *, first:
     widths = sorted({point.width for point in everywhere})
     _width_axis(axes, widths)
     drawn = [value for point in everywhere for value in (point.relative, point.low, point.high) if math.isfinite(value)]
-    log_axis(axes, min(drawn) / 1.3, max(drawn) * 1.3)
-    _outer(axes, "size, relative", first=first)
+    _relative_axis(axes, min(drawn) / 1.3, max(drawn) * 1.3)
+    if first:
+        axes.set_ylabel(f"size relative to width {widths[0]:,}")
+    else:
+        axes.tick_params(labelleft=False)
 
 
-def _draw_losses(axes: Axes, side: SideResult, points: Sequence[Point], colours: SizeColours, *, first: bool) -> None:
+def _draw_losses(axes: Axes, side: SideResult, points: Sequence[Point], colours: SizeColours) -> None:
     """One scale for all sides of a model family: they learn the same data."""
     losses = [p for p in points if p.quantity in ("loss", "best")]
     if not losses:
@@ -133,8 +141,6 @@ def _draw_losses(axes: Axes, side: SideResult, points: Sequence[Point], colours:
     of_family = [p.value for p in losses if p.family == side.side.family]
     room = 0.06 * (max(of_family) - min(of_family) or 1.0)
     axes.set_ylim(min(of_family) - room, max(of_family) + room)
-    if first:
-        axes.set_ylabel("loss at the end (nats)")
 
 
 def _of(side: SideResult, points: Sequence[Point]) -> list[Point]:
@@ -157,16 +163,25 @@ def _width_axis(axes: Axes, widths: Sequence[int]) -> None:
     axes.set_xlabel("width")
 
 
-def _outer(axes: Axes, name: str, *, first: bool) -> None:
-    """Name and numbers of an axis that all columns share, at the first one."""
-    if first:
-        axes.set_ylabel(name)
-    else:
-        axes.tick_params(labelleft=False, which="both")
+def _relative_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of plain numbers; 2 and 5 of a decade where that is not too many."""
+    mantissas = (1, 2, 5) if math.log10(high / low) < _FEW_DECADES else (1,)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(FixedLocator([m * 10.0**e for e in exponents for m in mantissas]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _keys(
-    figure: Figure, points: Sequence[Point], swept: Sequence[int], colours: SizeColours, *, middle: float
+    figure: Figure,
+    result: CoordinateCheck,
+    points: Sequence[Point],
+    swept: Sequence[int],
+    colours: SizeColours,
+    *,
+    middle: float,
 ) -> None:
     """Kinds above the upper row, widths above the lower one, where they cover nothing."""
     width, height = figure.get_size_inches()
@@ -187,7 +202,8 @@ def _keys(
         if kind in kinds
     ]
     top = (LEFT / width, (height - 0.08) / height)
-    figure.legend(handles=handles, bbox_to_anchor=top, ncols=len(handles), title="activations, after training", **place)
+    title = f"root mean square after {result.settings['steps']} steps"
+    figure.legend(handles=handles, bbox_to_anchor=top, ncols=len(handles), title=title, **place)
     if swept:
         lines = [Line2D([], [], color=colours(w), linewidth=2.2, label=f"{w:,}") for w in swept]
         figure.legend(handles=lines, bbox_to_anchor=(LEFT / width, middle), ncols=len(lines), title="width", **place)

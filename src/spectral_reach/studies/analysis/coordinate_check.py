@@ -16,7 +16,7 @@ from spectral_reach.studies.study_folder import read_header
 STUDY = "coordinate-check"
 
 FLAT = 0.3
-"""A slope nearer to 0 than this counts as none: sizes then differ by less than half over a factor of four in width."""
+"""A slope nearer to 0 than this counts as none: a factor of four in width then changes sizes by half at most."""
 STEEP = 0.5
 """One above this counts as growth: what independent random terms of the same size sum to."""
 ONE_OCTAVE = 1.0
