@@ -79,7 +79,8 @@ def draw_line(
     x = [along(p) for p in curve]
     axes.plot(x, [p.value if p.value > floor else math.nan for p in curve], color=colour, **look)
     below = [along(p) for p in curve if p.value <= floor]
-    axes.plot(below, [floor] * len(below), color=colour, clip_on=False, zorder=4, **BELOW)
+    if below:
+        axes.plot(below, [floor] * len(below), color=colour, clip_on=False, zorder=4, **BELOW)
 
 
 def draw_mini_batch(axes: Axes, curve: Sequence[Point], colour: Colour) -> None:
@@ -99,7 +100,9 @@ def key_line(label: str, **look: Any) -> Artist:
 def key_band(points: Sequence[Point]) -> Artist:
     """The entry of the band, with what its error is over."""
     runs = sorted({point.runs for point in points if point.runs is not None and not math.isnan(point.stderr)})
-    seeds = f" over {_span(runs)} seeds" if runs and runs[0] > 1 else ""
+    seeds = ""
+    if runs and runs[-1] > 1:
+        seeds = f", over {_span(runs)} seeds" if runs[0] > 1 else ", over seeds where there are several"
     return Patch(facecolor=FAINT, alpha=0.25, label=f"± 1 standard error{seeds}")
 
 

@@ -178,7 +178,7 @@ def _are_few(low: float, high: float) -> bool:
 
 def _label_two_and_five(axis: Axis) -> None:
     axis.set_minor_formatter(FuncFormatter(_two_or_five))
-    axis.set_tick_params(which="minor", labelsize=SMALL_SIZE - 1)
+    axis.set_tick_params(which="minor", labelsize=SMALL_SIZE - 1, pad=1.5)  # as wide as they are, near the axis
 
 
 def _evenly_spaced(axis: Axis, low: float, high: float) -> None:
