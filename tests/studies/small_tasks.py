@@ -75,6 +75,7 @@ ENTRY = registry.Study(
     presets={"toy": "A moment."},
     default_preset="toy",
     plan=plan,
+    outline=plan,
     report=report,
 )
 """To be put into the registry of studies for the time of a test."""

@@ -54,13 +54,13 @@ class FamilyConfig:
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "widths")
-        check(self, "model", self.model in models.known(), " or ".join(models.known()))
-        check(self, "widths", bool(self.widths) != bool(self.shapes), "at least one width, or else shapes")
-        check(self, "widths", len(set(self.widths)) == len(self.widths), "different widths")
         if not isinstance(self.shapes, list | tuple) or not all(isinstance(each, Mapping) for each in self.shapes):
             raise SettingTypeError(
                 f"FamilyConfig.shapes is {self.shapes!r}; expected a list of settings by name, one for each size."
             )
+        check(self, "model", self.model in models.known(), " or ".join(models.known()))
+        check(self, "widths", bool(self.widths) != bool(self.shapes), "at least one width, or else shapes")
+        check(self, "widths", len(set(self.widths)) == len(self.widths), "different widths")
         object.__setattr__(self, "shapes", tuple(MappingProxyType(dict(each)) for each in self.shapes))
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
         is_probe = self.training.trained == "readout"

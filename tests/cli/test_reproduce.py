@@ -1,0 +1,108 @@
+"""``reproduce``: studies, figures and report in one go, again and after a failure; ``--dry-run`` touches nothing."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spectral_reach.cli.app import app
+from spectral_reach.cli.exits import ExitCode
+from spectral_reach.figures.registry import FIGURES, FigureEntry
+from spectral_reach.studies import registry
+from spectral_reach.studies.plan import StudyPlan
+from studies import small_tasks
+
+FIGURE, FAILING = "squares-figure", "failing-squares"
+
+
+def draw(studies: Sequence[Path], out: Path, formats: object) -> tuple[Path, ...]:
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "squares.txt"
+    file.write_text(", ".join(study.name for study in studies))
+    return (file,)
+
+
+@pytest.fixture(autouse=True)
+def squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("figure_of_squares")
+    module.__dict__["draw"] = draw
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(registry._studies, small_tasks.STUDY, small_tasks.ENTRY)
+
+    def plan(settings: Mapping[str, Any]) -> StudyPlan:
+        return replace(small_tasks.plan(settings), study=FAILING)
+
+    monkeypatch.setitem(registry._studies, FAILING, replace(small_tasks.ENTRY, name=FAILING, plan=plan, outline=plan))
+    entry = FigureEntry(name=FIGURE, shows="squares", studies=(FAILING, small_tasks.STUDY), module=module.__name__)
+    for name in list(FIGURES):
+        monkeypatch.delitem(FIGURES, name)
+    monkeypatch.setitem(FIGURES, FIGURE, entry)
+
+
+def invoke(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_everything_is_run_drawn_and_reported_and_then_found_done(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    code, told, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out)
+    assert code == ExitCode.OK, errors
+    assert (out / "figures" / "squares.txt").read_text() == f"{FAILING}, {small_tasks.STUDY}"
+    assert (out / "report.html").is_file()
+    for study in (FAILING, small_tasks.STUDY):
+        assert (out / study / "summary.md").is_file()
+        assert f"{study}: " in told
+    results = {file: file.stat().st_mtime_ns for file in out.rglob("results/*")}
+    assert results
+    code, told, _ = invoke("reproduce", FIGURE, "--preset", "toy", "--out", out)
+    assert code == ExitCode.OK
+    assert "tasks are done already" in told
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("results/*")} == results
+
+
+def test_a_failing_study_does_not_keep_the_others_from_the_report(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out, "--set", f"{FAILING}.fails=broken")
+    assert code == ExitCode.FAILED
+    assert FAILING in errors
+    assert (out / small_tasks.STUDY / "summary.md").is_file()
+    assert (out / "report.html").is_file()
+
+
+def test_a_mistake_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    for arguments, message in (
+        (("all", "--set", "music.steps=3"), "--set got a setting of 'music'; expected STUDY.PATH=VALUE"),
+        (("all", "--set", f"{FAILING}=3"), f"--set {FAILING}=3 sets a whole study"),
+        (("fig99",), "got figure 'fig99'"),
+        (("all", "--workers", "2", "--address", "auto"), "--address is auto with the engine 'local'"),
+    ):
+        code, _, errors = invoke("reproduce", *arguments, "--out", out)
+        assert code == ExitCode.BAD_INPUT, arguments
+        assert message in " ".join(errors.split())
+    assert not out.exists()
+
+
+def test_a_dry_run_says_what_it_takes_and_does_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    code, told, _ = invoke("reproduce", "all", "--preset", "toy", "--dry-run", "--out", out)
+    assert code == ExitCode.OK
+    assert f"{small_tasks.STUDY}: " in told
+    assert "hours of one CPU core" in told
+    assert not out.exists()
+
+
+def test_a_dry_run_of_a_study_lists_every_run() -> None:
+    code, told, _ = invoke("study", "run", "vit", "--preset", "paper", "--dry-run")
+    assert code == ExitCode.OK
+    assert "vit-18979k-seed2" in told
+    assert "hours of one H100 or H200" in told
+    code, _, errors = invoke("study", "run", "vit", "--preset", "toy")
+    assert code == ExitCode.BAD_INPUT
+    assert "--out is missing; expected the folder" in " ".join(errors.split())
