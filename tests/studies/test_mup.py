@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,30 @@ from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.measured.linearisation import linearise
 from spectral_reach.measured.losses import resolve_loss
 from spectral_reach.measured.parameters import select_parameters
+from spectral_reach.studies import models
 from spectral_reach.studies.models.llama import LlamaConfig
 from spectral_reach.studies.models.parametrisation import restore_multipliers
 from spectral_reach.studies.models.vit import ViTConfig
+from spectral_reach.studies.tasks.coordinate_sizes import KINDS, activations
+from spectral_reach.studies.tasks.short_training import mean_loss
+from spectral_reach.studies.tasks.toy_problems import toy_problem
+from spectral_reach.studies.training.config import TrainingConfig
+from spectral_reach.studies.training.optimiser import optimiser_of, set_rate
 
 TOKENS = {"vocabulary": 18, "context": 8}
 IMAGES = {"classes": 5, "channels": 1, "image_size": 8}
 MUP = {"parametrisation": "mup", "base_width": 16}
+TRAINING = TrainingConfig(
+    steps=3,
+    batch_size=16,
+    learning_rate=1.0,
+    warmup_steps=0,
+    weight_decay=0.0,
+    momentum=0.0,
+    heldout_every=3,
+    heldout_units=1,
+    checkpoint_every=3,
+)
 
 Config = LlamaConfig | ViTConfig
 
@@ -198,3 +216,32 @@ def test_other_models_are_left_alone() -> None:
 def test_impossible_parametrisations_are_named(family: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config_of(family, 32, **options)
+
+
+@pytest.mark.parametrize("family", ["llama", "vit"])
+@pytest.mark.parametrize(("optimiser", "rate"), [("adamw", 2.0**-7), ("sgd", 0.5)])
+def test_steps_change_as_much_at_every_width(family: str, optimiser: str, rate: float) -> None:
+    """Also with SGD, and with heads that grow: a factor of 8 in width changes sizes by less than 60%."""
+    problem = toy_problem(family)
+    logs = []
+    for width in (16, 128):
+        for seed in range(2):
+            dimensions, options = problem.dimensions, {**problem.options, **MUP, "depth": 1, "heads": 2}
+            config = models.family(family).of_width(width, dimensions, options)
+            model = config.build(seed)
+            inputs, _ = problem.batch(seed, 9, 16)
+            before = activations(model, inputs)
+            settings = replace(TRAINING, optimiser=optimiser, learning_rate=rate)
+            stepper = optimiser_of(model, settings, config.rate_factors(model, optimiser))
+            for step in range(3):
+                pixels_or_tokens, targets = problem.batch(seed, step, 16)
+                set_rate(stepper, rate)
+                stepper.zero_grad()
+                mean_loss(model(pixels_or_tokens).logits, targets).backward()
+                stepper.step()
+            after = activations(model, inputs)
+            changes = [torch.cat([(a - b).flatten() for a, b in zip(after[k], before[k], strict=True)]) for k in KINDS]
+            logs.append(torch.stack([change.square().mean().sqrt().log() for change in changes]))
+    narrow, wide = torch.stack(logs[:2]).mean(0), torch.stack(logs[2:]).mean(0)
+    growth = dict(zip(KINDS, (wide - narrow).tolist(), strict=True))
+    assert max(abs(each) for each in growth.values()) < math.log(1.6), growth
