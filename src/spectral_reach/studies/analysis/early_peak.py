@@ -1,13 +1,15 @@
 """The early peak of spectral position: the highest window of the first half of training, without its luck.
 
-The highest of many noisy windows is too high: of a flat curve, too, some window lies above the end. So each window's
-measurements are split into every other one. One half chooses the window, the other half, which has no part in the
-choice, says how high it is; then the halves change places, and the two values are averaged.
+The highest of many noisy windows is too high: of a flat curve, too, some window lies above the end. So the window in
+which a run is read is chosen by the other seeds of its size, which had no part in its noise. One seed alone has its
+windows split into every other measurement: one half chooses the window, the other says how high it is; then they
+change places, and the two values are averaged.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,6 @@ from spectral_reach.studies.analysis.study_data import RunData
 from spectral_reach.studies.analysis.windows import group
 
 EARLY_FRACTION = 0.5
-LEAST = 4  # measurements of a window, two a half
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,40 +36,75 @@ class EarlyPeak:
     n_units: tuple[int, ...]
 
 
-def early_peak(run: RunData) -> EarlyPeak:
-    """The peak among the windows (``windows.group``) that lie wholly before half of the run's steps.
+def early_peaks(runs: Sequence[RunData]) -> tuple[EarlyPeak, ...]:
+    """The peaks of the runs of one size, among the windows (``windows.group``) wholly before half of their steps.
 
-    Its error is that of the chosen windows, not of the choice.
+    A window has two measurements at least, and all runs have it. Errors are those of the chosen windows, not of the
+    choice.
     """
-    m = run.measurements
-    rows = [
-        rows
-        for rows in group(m.step, m.n_units)
-        if m.step[rows.stop - 1] < EARLY_FRACTION * run.steps and rows.stop - rows.start >= LEAST
-    ]
-    chi_pos, places = _peak(m.chi_pos, np.ones(len(m)), rows)
-    unbiased, _ = _peak(m.delta_loss_unbiased, m.chi_loss * m.chi_net, rows)
-    return EarlyPeak(
-        chi_pos=chi_pos,
-        chi_pos_unbiased=unbiased,
-        n_units=tuple(sorted({int(m.n_units[rows[place].start]) for place in places})),
+    chi_pos = _peaks([_Early(run, run.measurements.chi_pos, np.ones(len(run.measurements))) for run in runs])
+    unbiased = _peaks(
+        [
+            _Early(run, run.measurements.delta_loss_unbiased, run.measurements.chi_loss * run.measurements.chi_net)
+            for run in runs
+        ]
+    )
+    return tuple(
+        EarlyPeak(chi_pos=mini, chi_pos_unbiased=population, n_units=n_units)
+        for (mini, n_units), (population, _) in zip(chi_pos, unbiased, strict=True)
     )
 
 
-def _peak(above: FloatArray, below: FloatArray, rows: list[slice]) -> tuple[Estimate, tuple[int, ...]]:
-    """The peak's value, and the places in ``rows`` of the windows behind it."""
-    whole = [ratio_of_means(above[each], below[each]) for each in rows]
-    halves = np.array(
-        [[ratio_of_means(above[each][half::2], below[each][half::2]).value for each in rows] for half in (0, 1)]
-    ).reshape(2, len(rows))
-    known = [i for i, each in enumerate(whole) if each.is_defined and np.isfinite(halves[:, i]).all()]
-    if not known:
-        reason = f"no window of {LEAST} measurements lies in the first half of training"
-        return Estimate.missing(next((each.reason for each in whole if each.reason is not None), reason)), ()
-    halves = halves[:, known]
-    best = [int(half.argmax()) for half in halves]
-    value = float(halves[1, best[0]] + halves[0, best[1]]) / 2
+_Steps = tuple[int, int]
+
+
+class _Early:
+    """The early windows of one run, by first and last step: numerators and denominators of their measurements."""
+
+    def __init__(self, run: RunData, above: FloatArray, below: FloatArray) -> None:
+        m = run.measurements
+        finite = np.isfinite(above) & np.isfinite(below)
+        self.rows: dict[_Steps, tuple[FloatArray, FloatArray]] = {}
+        self.n_units: dict[_Steps, int] = {}
+        for rows in group(m.step, m.n_units):
+            steps = (int(m.step[rows.start]), int(m.step[rows.stop - 1]))
+            if steps[1] < EARLY_FRACTION * run.steps and finite[rows].sum() >= 2:
+                self.rows[steps] = (above[rows][finite[rows]], below[rows][finite[rows]])
+                self.n_units[steps] = int(m.n_units[rows.start])
+
+
+def _peaks(runs: Sequence[_Early]) -> list[tuple[Estimate, tuple[int, ...]]]:
+    """The peak's value, and the units of the windows behind it, of every run."""
+    shared = [steps for steps in runs[0].rows if all(steps in run.rows for run in runs)]
+    if not shared:
+        return [(Estimate.missing("no window of two measurements lies in the first half of training"), ())] * len(runs)
+    if len(runs) == 1:
+        return [_alone(runs[0], shared)]
+    found: list[tuple[Estimate, tuple[int, ...]]] = []
+    for run in runs:
+        others = [other for other in runs if other is not run]
+        values = [
+            sum(float(other.rows[steps][0].sum()) for other in others)
+            / sum(float(other.rows[steps][1].sum()) for other in others)
+            for steps in shared
+        ]
+        best = shared[int(np.argmax(values))]
+        found.append((ratio_of_means(*run.rows[best]), (run.n_units[best],)))
+    return found
+
+
+def _alone(run: _Early, shared: Sequence[_Steps]) -> tuple[Estimate, tuple[int, ...]]:
+    halves = [[_half(run.rows[steps], half) for steps in shared] for half in (0, 1)]
+    best = [int(np.argmax(half)) for half in halves]
+    whole = [ratio_of_means(*run.rows[shared[i]]) for i in best]
     # A half has sqrt(2) times the error of its window; two halves of one window make it whole.
-    stderr = math.hypot(*(whole[known[i]].stderr for i in best)) / math.sqrt(2)
-    places = tuple(sorted({known[i] for i in best}))
-    return Estimate(value=value, stderr=stderr, n=sum(whole[place].n for place in places)), places
+    peak = Estimate(
+        value=(halves[1][best[0]] + halves[0][best[1]]) / 2,
+        stderr=math.hypot(*(each.stderr for each in whole)) / math.sqrt(2),
+        n=min(each.n for each in whole),
+    )
+    return peak, tuple(sorted({run.n_units[shared[i]] for i in best}))
+
+
+def _half(rows: tuple[FloatArray, FloatArray], half: int) -> float:
+    return float(rows[0][half::2].sum() / rows[1][half::2].sum())

@@ -21,12 +21,12 @@ from spectral_reach.studies.analysis.seed_spread import student_interval
 def why_not_positive(runs: Sequence[Estimate]) -> str | None:
     """Why the mean of the runs of one size, all defined, is not significantly positive; None if it is.
 
-    It is if its 95% interval lies above 0, with the degrees of freedom of one run's error.
+    It is if its 95% interval lies above 0, with the degrees of freedom of all runs' errors.
     """
     mean = Estimate(
         value=float(np.mean([each.value for each in runs])),
         stderr=math.hypot(*(each.stderr for each in runs)) / len(runs),
         n=sum(each.n for each in runs),
     )
-    degrees = max(1, min(LEAST_BLOCKS, *(each.n for each in runs)) - 1)
+    degrees = max(1, sum(min(LEAST_BLOCKS, each.n) - 1 for each in runs))
     return None if student_interval(mean, degrees).low > 0 else f"not significantly positive: {small(mean)}"

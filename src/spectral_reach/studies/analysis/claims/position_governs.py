@@ -15,7 +15,10 @@ import numpy as np
 from spectral_reach.studies.analysis.claims.claim import claim_on_families
 from spectral_reach.studies.analysis.claims.finding import Judgement
 from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
-from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.interval import Interval
+from spectral_reach.studies.analysis.mean_of_sizes import MeanOfSizes, mean_of_sizes
+from spectral_reach.studies.analysis.numbers import signed
+from spectral_reach.studies.analysis.numbers import size as size_in_words
 from spectral_reach.studies.analysis.position_share import PositionShare, position_share
 from spectral_reach.studies.analysis.study_data import FamilyData
 from spectral_reach.studies.analysis.verdict import Verdict, above
@@ -26,13 +29,19 @@ GOVERNED = 0.8
 def judge(family: FamilyData, measure: str) -> Judgement:
     """The rule of this file's head."""
     finished = [run for run in family.runs if run.is_finished]
-    shares = [position_share(run, measure) for run in finished]
-    result = mean_of_sizes([(run.parameters, each.share) for run, each in zip(finished, shares, strict=True)], most=1)
+    sizes = sorted({run.parameters for run in finished})
+    shares = [position_share([run for run in finished if run.parameters == size], measure) for size in sizes]
+    result = mean_of_sizes([(size, each.share) for size, each in zip(sizes, shares, strict=True)], most=1)
+    lacking = [(size, each.share.reason) for size, each in zip(sizes, shares, strict=True) if not each.share.is_defined]
+    if lacking:
+        reason = f"at {size_in_words(lacking[0][0])} parameters {lacking[0][1]}"
+        more = f"; {len(lacking)} of {len(sizes)} sizes are not decided" if len(lacking) > 1 else ""
+        result = MeanOfSizes(interval=Interval.missing(), runs=0, reason=reason + more)
     verdict = above(result.interval, GOVERNED)
     return Judgement(
         statistic=f"share of log {measure} in its variance and that of log chi_net after warm-up, mean over sizes",
         interval=result.interval,
-        n=result.runs,
+        n=len(finished),
         counted="runs",
         verdict=verdict,
         reason=_sentence(shares, verdict, measure) if result.reason is None else f"Not decided: {result.reason}",
@@ -46,7 +55,7 @@ def _sentence(shares: list[PositionShare], verdict: Verdict, measure: str) -> st
         Verdict.SUPPORTED: f"{measure} makes more than {GOVERNED:.0%} of the changes",
         Verdict.CONTRADICTED: f"{measure} makes less than {GOVERNED:.0%} of the changes",
     }.get(verdict, f"The interval holds {GOVERNED:.0%}")
-    sentence += f"; median slope {slope:.2f} and R² {r2:.2f} over runs"
+    sentence += f"; median slope {signed(slope)} and R² {r2:.2f} over sizes"
     left_out = sum(each.left_out for each in known)
     windows = left_out + sum(each.share.n for each in known)
     return sentence + (f"; left out as not significantly positive: {left_out} of {windows} windows" if left_out else "")

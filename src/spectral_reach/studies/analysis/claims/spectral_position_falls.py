@@ -16,7 +16,7 @@ import numpy as np
 from spectral_reach.studies.analysis.claims.claim import claim_on_families
 from spectral_reach.studies.analysis.claims.finding import Judgement
 from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
-from spectral_reach.studies.analysis.early_peak import early_peak
+from spectral_reach.studies.analysis.early_peak import early_peaks
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.late_average import late_average
 from spectral_reach.studies.analysis.numbers import size
@@ -30,10 +30,11 @@ def judge_fall(family: FamilyData, measure: str) -> Judgement:
     pairs: dict[int, list[Pair]] = {}
     peak_units: set[int] = set()
     late_units: set[int] = set()
-    for run in family.runs:
-        if run.is_finished:
-            peak, late = early_peak(run), late_average(run)
-            pairs.setdefault(run.parameters, []).append((getattr(late, measure), getattr(peak, measure)))
+    for parameters in sorted({run.parameters for run in family.runs if run.is_finished}):
+        runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
+        for run, peak in zip(runs, early_peaks(runs), strict=True):
+            late = late_average(run)
+            pairs.setdefault(parameters, []).append((getattr(late, measure), getattr(peak, measure)))
             peak_units.update(peak.n_units)
             late_units.update(late.n_units)
     ratios = size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))
