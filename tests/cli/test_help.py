@@ -11,7 +11,7 @@ from spectral_reach import __version__
 from spectral_reach.cli.app import app
 from spectral_reach.cli.exits import ExitCode
 
-COMMANDS = ["demo", "measure", "spectrum", "study", "study list", "study run", "figure"]
+COMMANDS = ["demo", "measure", "spectrum", "study", "study list", "study run", "figure", "report"]
 
 
 def test_help_takes_less_than_half_a_second() -> None:

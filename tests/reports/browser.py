@@ -78,7 +78,8 @@ class Page:
             time.sleep(0.05)
 
     def show(self, *, width: int, height: int = 900, dark: bool = False, media: str = "") -> None:
-        """Give the page a window of this width, and a reader who likes it light or dark."""
+        """Bring the page to the front, in a window of this width, for a reader who likes it light or dark."""
+        self.call("Page.bringToFront")  # one behind another page draws nothing
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
@@ -163,9 +164,8 @@ class Browser:
         page.show(width=width, height=height, dark=dark)
         page.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         page.call("Page.navigate", url=file.resolve().as_uri())
-        if scripts:
-            address = json.dumps(file.resolve().as_uri())
-            page.wait_for(f"location.href === {address} && document.readyState === 'complete'")
+        address = json.dumps(file.resolve().as_uri())
+        page.wait_for(f"location.href === {address} && document.readyState === 'complete'")
         return page
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ def along_training(points: Sequence[Point], quantities: Sequence[str]) -> str:
     """The last window over the first of every quantity, for the smallest and the largest size."""
     sizes = of_sizes(points)
     parts = []
-    for parameters, of_size in sizes if len(sizes) == 1 else (sizes[0], sizes[-1]):
+    for parameters, of_size in sizes if len(sizes) < 2 else (sizes[0], sizes[-1]):
         curves = {quantity: known(of_size, quantity) for quantity in quantities}
         listed = [f"{quantity} {_change(curve)}" for quantity, curve in curves.items() if len(curve) > 1]
         if listed:

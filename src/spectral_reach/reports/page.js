@@ -73,13 +73,16 @@
       console.error(error);
     }
   };
-  // One panel after another, with a breath between them, so that the page answers meanwhile.
+  // One panel after another, with a breath between them, so that the page answers meanwhile. A later call takes over.
+  let calls = 0;
   const drawAll = async () => {
+    const call = ++calls;
     root.dataset.drawn = "no";
     for (const chart of charts) {
       for (let i = 0; i < chart.panels.length; i++) {
         await drawOrTell(chart, i);
         await new Promise((done) => setTimeout(done));
+        if (call !== calls) return;
       }
     }
     root.dataset.drawn = "yes";

@@ -24,6 +24,7 @@ from spectral_reach.reports.task_table import task_section
 from spectral_reach.studies.analysis.claims import evaluate
 
 NAME = "report.html"
+ANOTHER_FILE = "name another file with --out"
 TITLE = "Spectral Reach: what our runs say"
 
 
@@ -45,8 +46,8 @@ def build(folder: Path | str, out: Path | str | None = None) -> Path:
     folder = Path(folder)
     file = folder / NAME if out is None else Path(out)
     text = html(folder, now=time.time())
-    make_folder(file.parent)
-    write_atomically(file, lambda path: _write(path, text), instead="another file with --out")
+    make_folder(file.parent, ANOTHER_FILE)
+    write_atomically(file, lambda path: _write(path, text), ANOTHER_FILE)
     return file
 
 

@@ -52,7 +52,7 @@ def chart(folders: Sequence[Path]) -> Chart:
             "still."
         ),
         legends=(size_legend(runs, ramp), curve_legend(*_curves_of("chi_pos"), title="curves"), _LEGEND),
-        panels=tuple(panel for panel in panels if panel.traces),
+        panels=tuple(panels),
         words=tuple(_slopes(family, points) for family, points in columns),
     )
 

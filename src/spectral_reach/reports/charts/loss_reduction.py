@@ -47,15 +47,11 @@ def chart(folders: Sequence[Path]) -> Chart | None:
                 items=tuple(Item(key=str(p), label=size(p), colour=ramp(p)) for p in result.sizes),
             ),
         ),
-        panels=tuple(
-            panel
-            for panel in (
-                _cumulative(points, colours),
-                _along_training(points, ramp),
-                _density(points),
-                _narrowing(points),
-            )
-            if panel.traces
+        panels=(
+            _cumulative(points, colours),
+            _along_training(points, ramp),
+            _density(points),
+            _narrowing(points),
         ),
         words=(describe(result),),
     )

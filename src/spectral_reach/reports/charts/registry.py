@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from spectral_reach.reports.chart import Chart
+from spectral_reach.reports.chart import Chart, Panel
 from spectral_reach.reports.collected import StudyRecord
 
 
@@ -63,7 +63,13 @@ def draw_charts(records: Mapping[str, StudyRecord]) -> list[Chart]:
         ForeignFolderError, RecordError: a study or a result cannot be read.
     """
     drawn = (entry.draw(folders) for entry in CHARTS if (folders := entry.folders(records)))
-    return [chart for chart in drawn if chart is not None]
+    filled = (replace(chart, panels=_filled(chart.panels)) for chart in drawn if chart is not None)
+    return [chart for chart in filled if chart.panels]
+
+
+def _filled(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
+    """Those with something in them: of a run that has hardly begun many have nothing."""
+    return tuple(panel for panel in panels if panel.traces)
 
 
 def _has_begun(record: StudyRecord) -> bool:

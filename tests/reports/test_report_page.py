@@ -1,0 +1,233 @@
+"""The page as text: complete in itself, safe, honest about what is unfinished; the command that writes it."""
+
+import json
+import os
+import re
+import shutil
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.synthetic_study import pixel_runs, text_runs, write_study
+from reports.conftest import HOSTILE, SECRET, change_header, write_studies
+from spectral_reach.cli.app import app
+from spectral_reach.records.errors import ForeignFolderError, RecordError
+from spectral_reach.reports import report
+from spectral_reach.reports.page import POLICY
+from spectral_reach.reports.report import build, html
+from spectral_reach.reports.static_figures import MOST_BYTES, embedded, find_figures
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the texts of the page outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._silent = 0
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self._silent += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent and data.strip():
+            self.texts.append(data.strip())
+
+
+@pytest.fixture(scope="module")
+def reader(page_text: str) -> Reader:
+    return Reader(page_text)
+
+
+def test_the_page_is_one_file_beside_the_studies(page_file: Path, studies: Path) -> None:
+    assert page_file == studies / "report.html"
+    assert sorted(path.name for path in studies.iterdir()) == [
+        "report.html",
+        "scaling-pixels",
+        "scaling-text",
+        "some-tasks",
+    ]
+    assert page_file.stat().st_size < 12_000_000
+
+
+def test_nothing_in_it_points_outside(reader: Reader) -> None:
+    for tag, attributes in reader.tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+    policies = [a["content"] for tag, a in reader.tags if tag == "meta" and a.get("http-equiv")]
+    assert policies == [POLICY]
+    assert "default-src 'none'" in POLICY
+    assert "http" not in POLICY
+
+
+def test_plotly_is_in_it_once(page_text: str) -> None:
+    assert page_text.count("* plotly.js v") == 1
+
+
+def test_a_hostile_label_is_text(page_text: str, reader: Reader) -> None:
+    assert HOSTILE not in page_text
+    assert all("onerror" not in attributes for _, attributes in reader.tags)
+    assert HOSTILE in reader.texts
+
+
+def test_no_path_of_a_machine_is_in_it(page_text: str, studies: Path) -> None:
+    assert SECRET not in page_text
+    assert "/home/somebody" not in page_text
+    assert "…/stories.jsonl" in page_text
+    assert str(studies) not in page_text
+    assert str(Path.home()) not in page_text.split("* plotly.js v")[0]
+
+
+def test_the_head_counts(reader: Reader) -> None:
+    joined = " | ".join(reader.texts)
+    # Text: 2 of 3 runs and 2 of the sweep; images: 3 of 4.
+    assert "runs | 7 of 9 finished" in joined
+    assert "tasks | 1 of 2 finished" in joined
+    assert "studies | 0 of 3 finished" in joined
+    # 8 runs have a record of 42.5 s.
+    assert "time of all runs | 5 min 40 s" in joined
+    assert "peak memory of a run | 500 MB" in joined
+    assert "presets quick, synthetic" in joined
+
+
+def test_every_run_has_its_row(reader: Reader) -> None:
+    joined = " | ".join(reader.texts)
+    assert f"text-0 | scaling-text | {HOSTILE} | 21k | 0 | 0.004 | ∝ 1 / width | 300 | " in joined
+    assert f"text-1 | scaling-text | {HOSTILE} | 56.3k | 1 | 0.004 | sweep of 2 | 300 | " in joined
+    assert "120 of 300" in joined
+    assert "pixels-9 | scaling-pixels | Images: hand-written digits | – | – | – | – | not begun" in joined
+    assert "42 s | 500 MB | cpu" in joined
+    assert "Learning-rate sweeps: 2 runs" in joined
+    assert joined.index("Learning-rate sweeps") < joined.index("text-2-rate0")
+
+
+def test_tasks_tell_how_old_their_results_are(studies: Path) -> None:
+    file = studies / "some-tasks" / "results" / "first.json"
+    done = time.time() - 7200
+    os.utime(file, (done, done))
+    texts = " | ".join(Reader(html(studies / "some-tasks", now=done + 7200)).texts)
+    assert re.search(r"first \| some-tasks \| \d{4}-\d\d-\d\d \d\d:\d\d UTC \| 2 h 00 min", texts)
+    assert "second | some-tasks | not done | –" in texts
+
+
+def test_claims_stand_with_number_and_verdict(reader: Reader) -> None:
+    joined = " | ".join(reader.texts)
+    assert "claims of the paper are put to these runs" in joined
+    for verdict in ("supported", "contradicted", "inconclusive", "not run"):
+        assert f"{verdict} | : " in joined
+    assert "Larger models end at a lower spectral position, on text and on images." in joined
+    assert "Where chi_pos and chi_pos_unbiased differ" in joined
+
+
+def test_the_environment_is_told(reader: Reader) -> None:
+    joined = " | ".join(reader.texts)
+    assert "cpu | 1 | 3.11.7 | 2.14.1 | 16" in joined
+    for name in ("processor", "operating system", "transformers", "numpy", "plotly"):
+        assert name in reader.texts
+
+
+def test_static_figures_are_put_in_for_print(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "scaling", {"pixels": pixel_runs()[:1]})
+    (study / "figures").mkdir()
+    (study / "figures" / "fig1.png").write_bytes(b"\x89PNG of figure 1")
+    (study / "figures" / "fig99.png").write_bytes(b"\x89PNG of another")
+    text = build(study, tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64,iVBORyBvZiBmaWd1cmUgMQ==" in text
+    assert "fig1 as a static figure" in text
+    assert text.index("Static figures without an interactive version") < text.index("fig99 as a static figure")
+
+
+def test_images_beyond_the_room_are_left_out(tmp_path: Path) -> None:
+    for name, size in (("a", MOST_BYTES - 10), ("b", 20), ("c", 10)):
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / f"{name}.png").write_bytes(b"x" * size)
+    assert list(embedded(find_figures(tmp_path, {}))) == ["a", "c"]
+
+
+def test_a_study_that_has_not_begun(tmp_path: Path) -> None:
+    study = write_study(tmp_path, {"text": []}, not_started={"text": ["text-0"]})
+    text = build(study).read_text(encoding="utf-8")
+    texts = " | ".join(Reader(text).texts)
+    assert "There is nothing to draw yet." in texts
+    assert "not begun" in texts
+    assert "time of all runs | –" in texts
+    assert "* plotly.js v" not in text
+
+
+def test_one_run_that_has_made_a_step(tmp_path: Path) -> None:
+    study = write_study(tmp_path, {"text": [text_runs(done=1)[0]]})
+    assert "1 of 300" in build(study).read_text(encoding="utf-8")
+
+
+def test_the_file_is_written_where_it_is_wanted_and_whole(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=5)[:1]})
+    out = tmp_path / "elsewhere" / "page.html"
+    assert build(study, out) == out
+    assert not (study / "report.html").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+    with pytest.raises(RecordError, match=r"cannot be written.*name another file with --out"):
+        build(study, study / "study.json" / "page.html")
+
+
+def test_a_folder_without_studies_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ForeignFolderError, match=r"is no study folder and holds none; expected a folder with"):
+        build(tmp_path)
+
+
+def test_two_folders_of_one_study_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        write_study(tmp_path / name, {})
+    with pytest.raises(ForeignFolderError, match=r"two folders of the study 'scaling', one and other; expected one of"):
+        build(tmp_path)
+
+
+def test_a_damaged_table_is_told(tmp_path: Path) -> None:
+    write_studies(tmp_path)
+    shutil.rmtree(tmp_path / "scaling-pixels" / "runs" / "pixels-0")
+    change_header(tmp_path / "scaling-pixels", version=99)
+    with pytest.raises(ForeignFolderError, match="version"):
+        build(tmp_path)
+
+
+def test_the_command_writes_and_names_the_page(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=5)[:1]})
+    done = CliRunner().invoke(app, ["report", str(study), "--out", str(tmp_path / "page.html")])
+    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_the_command_opens_the_page_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    write_study(tmp_path, {})
+    assert CliRunner().invoke(app, ["report", str(tmp_path), "--open"]).exit_code == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]
+
+
+def test_without_plotly_the_command_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["report", str(write_study(tmp_path, {}))])
+    assert done.exit_code == 1
+    assert 'plotly is not installed. It comes with: pip install "spectral-reach[report]"' in done.output
+
+
+def test_a_folder_that_is_none_is_an_error_of_folders(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "nothing")])
+    assert done.exit_code == 3
+    assert "holds none" in done.output
+
+
+def test_settings_are_json_again(reader: Reader) -> None:
+    (settings,) = (text for text in reader.texts if text.startswith("{") and "inverse_width" in text)
+    assert json.loads(settings)["families"]["text"]["data"]["path"] == "…/stories.jsonl"
