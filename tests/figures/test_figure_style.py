@@ -8,7 +8,16 @@ import pytest
 from matplotlib.figure import Figure
 
 from spectral_reach.figures import caption
-from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis, log_loss_axis, style
+from spectral_reach.figures.style import (
+    ComputeColours,
+    SizeColours,
+    log_axis,
+    log_compute_axis,
+    log_loss_axis,
+    log_plain_axis,
+    log_size_axis,
+    style,
+)
 
 
 def luminance(colour):
@@ -62,6 +71,58 @@ def test_two_and_five_are_labelled_only_where_decades_are_few(low, labelled):
         labels = [label.get_text() for label in axes.get_yticklabels(minor=True)]
     assert (r"$2\times 10^{-5}$" in labels) is labelled
     assert not any("3" in label for label in labels)
+
+
+def test_one_power_of_ten_alone_tells_no_scale():
+    with style():
+        axes = Figure().add_subplot()
+        log_axis(axes, 1.5e-7, 6.5e-6)
+        labels = [label.get_text() for label in axes.get_yticklabels(minor=True)]
+    assert r"$2\times 10^{-7}$" in labels
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.8, 1.3, ["0.8", "0.9", "1", "1.1", "1.2", "1.3"]),
+        (0.7, 6.5, ["1", "2", "5"]),
+        (0.004, 3.0, ["0.01", "0.1", "1"]),
+        (900, 18_000, ["1,000", "2,000", "5,000", "10,000"]),
+        (2e6, 5e6, [r"$2\times 10^{6}$", r"$3\times 10^{6}$", r"$4\times 10^{6}$", r"$5\times 10^{6}$"]),
+    ],
+)
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_plain_numbers_on_logarithmic_axes(low, high, shown, horizontal):
+    with style():
+        axes = Figure().add_subplot()
+        log_plain_axis(axes, low, high, horizontal=horizontal)
+        axis = axes.xaxis if horizontal else axes.yaxis
+        ticks = [t for t in axis.get_majorticklocs() if low <= t <= high]
+        labels = [axis.get_major_formatter()(tick, 0) for tick in ticks]
+    assert labels == shown
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [((21_000, 910_000), ["20k", "50k", "100k", "200k", "500k", "1M"]), ((1e3, 2e6), ["1k", "10k", "100k", "1M"])],
+)
+def test_sizes_are_labelled_as_sizes(sizes, shown):
+    with style():
+        axes = Figure().add_subplot()
+        log_size_axis(axes, sizes)
+        low, high = axes.get_xlim()
+        labels = [axes.xaxis.get_major_formatter()(t, 0) for t in axes.get_xticks() if low <= t <= high]
+    assert labels == shown
+    assert axes.get_xlabel() == "parameters"
+    assert low < sizes[0] < sizes[1] < high
+
+
+def test_compute_has_a_ramp_of_its_own():
+    budgets, sizes = ComputeColours([1e9, 1e10, 1e11]), SizeColours([1e9, 1e10, 1e11])
+    light = [luminance(budgets(flops)) for flops in (1e9, 1e10, 1e11)]
+    assert light == sorted(light, reverse=True)
+    assert 1.05 / (light[0] + 0.05) > 1.6
+    assert all(budgets(flops) != sizes(flops) for flops in (1e9, 1e10, 1e11))
 
 
 def test_lines_are_as_wide_as_allowed_and_no_wider():

@@ -219,7 +219,7 @@ def test_figure_11_normalises_to_the_early_peak(
         assert product == pytest.approx([a * b for a, b in zip(net, position, strict=True)], rel=0.1)
     slopes = " ".join(text.get_text() for axes in page.axes for text in axes.texts)
     assert "chi_pos_unbiased: slope 0." in slopes
-    assert "Share of chi_pos in the variance" in words_of(page)
+    assert "Share of chi_pos in the changes after warm-up" in words_of(page)
 
 
 def test_a_position_that_is_nowhere_positive_has_no_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

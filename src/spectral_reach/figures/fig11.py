@@ -35,9 +35,8 @@ from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
 from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_plain_axis, style
-from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.claims.position_governs import judge
 from spectral_reach.studies.analysis.numbers import signed, with_interval
-from spectral_reach.studies.analysis.position_share import position_share
 from spectral_reach.studies.analysis.study_data import FamilyData
 
 NAME = "fig11"
@@ -136,20 +135,16 @@ def _span(slopes: Sequence[float]) -> str:
 
 
 def _describe(family: FamilyData) -> str:
-    """The share of chi_pos in the changes, of both positions."""
-    finished = [run for run in family.runs if run.is_finished]
-    sentences = []
+    """The share of chi_pos in the changes, of both positions, as the claims table has it."""
+    if not any(run.is_finished for run in family.runs):
+        return f"{family.label}. No run is finished: no share of chi_pos in the changes is given yet."
+    clauses = []
     for position in POSITIONS:
-        shares = [(run.parameters, position_share(run, position).share) for run in finished]
-        mean = mean_of_sizes(shares)
-        if mean.reason is not None:
-            sentences.append(f"For {position} the share is not known: {mean.reason}.")
-        else:
-            found = with_interval(mean.interval.value, mean.interval.low, mean.interval.high)
-            sentences.append(f"{position}: {found}.")
-    if not finished:
-        return f"{family.label}. No run is finished: no share is given yet."
+        found = judge(family, position)
+        share = found.interval
+        known = "" if math.isnan(share.value) else f" {with_interval(share.value, share.low, share.high)}"
+        clauses.append(f"{position}{known}: {found.reason}.")
     return (
-        f"{family.label}. Share of chi_pos in the variance of log(chi_net·chi_pos) over training after warm-up, 1 "
-        f"where chi_net stands still, mean over sizes with 95% interval. {' '.join(sentences)}"
+        f"{family.label}. Share of chi_pos in the changes after warm-up, var(log chi_pos) / (var(log chi_pos) + "
+        f"var(log chi_net)), mean over sizes with 95% interval. {' '.join(clauses)}"
     )

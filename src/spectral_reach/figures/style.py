@@ -29,7 +29,7 @@ FEW_FACTORS = 4
 MOST_TICKS = 6
 MOST_DECADES_OF_SIZE = 2.6
 SIZE_MARGIN = 1.35
-SHORTEST, LONGEST = 1e-3, 1e6  # between these, six digits without a power of ten
+SHORTEST, LONGEST = 1e-4, 1e6  # between these, short without a power of ten
 
 _LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis
 
@@ -108,13 +108,6 @@ def log_compute_axis(axes: Axes, *, labelled: bool) -> None:
         axes.set_xlabel("compute (FLOPs)")
     else:
         axes.tick_params(labelbottom=False)
-
-
-def log_tokens_axis(axes: Axes, *, labelled: bool) -> None:
-    """A logarithmic horizontal axis of tokens of training, in powers of ten."""
-    log_compute_axis(axes, labelled=labelled)
-    if labelled:
-        axes.set_xlabel("training tokens")
 
 
 def log_size_axis(axes: Axes, parameters: Iterable[int], *, labelled: bool = True) -> None:
