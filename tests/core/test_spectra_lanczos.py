@@ -263,9 +263,9 @@ def test_chosen_outputs_are_their_own_space() -> None:
     model, batch = small()
     outputs = {"samples": [3, 1, 7, 4], "classes": [0, 4]}
     explicit = sr.spectrum(model, batch, method="explicit", **outputs)
-    found = sr.spectrum(model, batch, steps=50, tolerance=0, probes=4000, **outputs)
+    found = sr.spectrum(model, batch, steps=50, tolerance=0, probes=1000, **outputs)
     assert found.chi_net == pytest.approx(explicit.chi_net, abs=5 * found.chi_net_stderr)
-    assert found.chi_net_stderr < 0.03 * found.chi_net
+    assert found.chi_net_stderr < 0.04 * found.chi_net
     assert found.delta_loss == pytest.approx(explicit.delta_loss, rel=1e-9)
     assert found.share_of_loss_gradient == explicit.share_of_loss_gradient < 1
 
