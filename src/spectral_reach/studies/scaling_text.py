@@ -30,7 +30,9 @@ def quick() -> FamiliesConfig:
             heldout_units=256,
             checkpoint_every=100,
         ),
-        measurement=MeasurementConfig(units=32, late_measurements=16, late_units=32, heldout_units=32),
+        measurement=MeasurementConfig(
+            per_decade=4, units=32, late_measurements=20, late_units=32, heldout_units=32, noise_units=8
+        ),
     )
     return FamiliesConfig(preset="quick", families={FAMILY: family}, seeds=(0, 1, 2))
 
@@ -76,7 +78,7 @@ def laptop() -> FamiliesConfig:
             checkpoint_every=250,
         ),
         measurement=MeasurementConfig(
-            per_decade=4, width=4, units=32, late_measurements=30, late_units=64, heldout_units=32
+            per_decade=4, width=4, units=32, late_measurements=60, late_units=32, heldout_units=32
         ),
     )
     return replace(config, preset="laptop", families={FAMILY: family})
@@ -103,7 +105,7 @@ def paper() -> FamiliesConfig:
             checkpoint_every=500,
         ),
         measurement=MeasurementConfig(
-            per_decade=6, width=4, units=64, late_measurements=40, late_units=128, heldout_units=64
+            per_decade=6, width=4, units=64, late_measurements=100, late_units=64, heldout_units=64
         ),
     )
     return FamiliesConfig(preset="paper", families={FAMILY: family}, seeds=(0, 1, 2))

@@ -17,22 +17,29 @@ FAMILY = "vit"
 def quick() -> FamiliesConfig:
     """About five minutes on two cores: four sizes of 5k to 400k parameters, three seeds, 8 x 8 digits."""
     family = FamilyConfig(
-        data=DataConfig(name="digits-images"),
+        data=DataConfig(name="digits-images", options={"shifts": 1}),
         model="vit",
         widths=(16, 32, 64, 128),
         options={"patch": 2, "depth": 2},
         training=TrainingConfig(
-            steps=300,
+            steps=400,
             batch_size=64,
             learning_rate=0.002,
             warmup_steps=30,
-            schedule="constant",
+            schedule="cosine",
             heldout_every=20,
             heldout_units=297,
             checkpoint_every=50,
         ),
         measurement=MeasurementConfig(
-            units=64, late_measurements=16, late_units=128, heldout_units=64, probed_units=16, noise_units=8
+            per_decade=4,
+            width=4,
+            units=64,
+            late_measurements=24,
+            late_units=64,
+            heldout_units=64,
+            probed_units=16,
+            noise_units=32,
         ),
     )
     return FamiliesConfig(preset="quick", families={FAMILY: family}, seeds=(0, 1, 2))
@@ -97,7 +104,7 @@ def paper() -> FamiliesConfig:
             checkpoint_every=500,
         ),
         measurement=MeasurementConfig(
-            per_decade=6, width=4, units=500, late_measurements=40, late_units=500, heldout_units=500, probed_units=64
+            per_decade=6, width=4, units=500, late_measurements=80, late_units=500, heldout_units=500, probed_units=64
         ),
     )
     return FamiliesConfig(preset="paper", families={FAMILY: family}, seeds=(0, 1, 2))
