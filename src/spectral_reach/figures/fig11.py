@@ -109,7 +109,7 @@ def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, posi
 
 
 def _draw_changes(axes: Axes, points: Sequence[Point], colours: SizeColours) -> None:
-    """All points lie near the diagonal, so the lower right corner is free for the slopes."""
+    """Only a chi_net that falls by orders would bring points to the lower right: the slopes stand there."""
     axes.set_xlabel("chi_pos over its peak")
     held, lines = [1.0], []
     for position in POSITIONS:

@@ -26,8 +26,8 @@ NAME = "fig4"
 
 _LATE = tuple(
     Series(quantity=backbone + position, marker=marker, filled=position == "chi_pos_unbiased", aside=aside)
-    for backbone, marker in ((RANDOM, "s"), (PRETRAINED, "o"))
-    for position, aside in (("chi_pos_unbiased", -0.5), ("chi_pos", 0.5))
+    for backbone, marker, place in ((RANDOM, "s", -0.8), (PRETRAINED, "o", 0.8))
+    for position, aside in (("chi_pos_unbiased", place - 0.4), ("chi_pos", place + 0.4))
 )
 _RATIOS = (
     Series(quantity=f"{RATIO}chi_pos_unbiased", marker="D", aside=-0.5),

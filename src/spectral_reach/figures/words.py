@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from spectral_reach.figures.points import Point, known, of_sizes
 from spectral_reach.studies.analysis.estimate import Estimate
-from spectral_reach.studies.analysis.numbers import size, small, with_interval
+from spectral_reach.studies.analysis.numbers import signed, size, small
 
 SHORT = (1e-2, 1e4)  # factors between these are written without a power of ten
 
@@ -54,13 +54,22 @@ def at_ends(points: Sequence[Point], names: Mapping[str, str], level: float | No
         if not curve:
             continue
         ends = curve if len(curve) == 1 else (curve[0], curve[-1])
-        clause = f"{name} {joined([f'{with_interval(p.value, p.low, p.high)} at {size(p.parameters)}' for p in ends])}"
+        clause = f"{name} {joined([f'{_with_interval(p)} at {size(p.parameters)}' for p in ends])}"
         told = [p for p in curve if not math.isnan(p.low)]
         if level is not None and told:
             held = sum(p.low <= level <= p.high for p in told)
             clause += f" ({held} of {len(told)} intervals hold {level:g})"
         clauses.append(clause)
     return "; ".join(clauses) + "."
+
+
+def _with_interval(point: Point) -> str:
+    """``1.47 (1.18 to 1.90)``: as many decimals as leave two digits of the value and of the interval's width."""
+    if math.isnan(point.low):
+        return factor(point.value)
+    width = point.high - point.low
+    places = max(0, *(1 - math.floor(math.log10(abs(x))) for x in (point.value, width) if x != 0))
+    return f"{signed(point.value, places)} ({signed(point.low, places)} to {signed(point.high, places)})"
 
 
 def late_positions(points: Sequence[Point], prefix: str) -> str:
