@@ -97,10 +97,10 @@ def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
     [
         (["study", "run", "scalling"], ExitCode.BAD_INPUT, "Unknown study 'scalling'; the known ones are"),
         (["study", "run", "scaling", "--preset", "huge"], ExitCode.BAD_INPUT, "Unknown preset 'huge'"),
-        ([*TOY, "--set", "seed=-1"], ExitCode.BAD_INPUT, "seed is -1; expected at least 0"),
+        ([*TOY, "--set", "seeds=[-1]"], ExitCode.BAD_INPUT, "seeds is (-1,); expected at least 0"),
         ([*TOY, "--set", "families.text.training.stepz=3"], ExitCode.BAD_INPUT, "has no setting 'stepz'"),
         ([*TOY, "--set", "seed"], ExitCode.BAD_INPUT, "expected PATH=VALUE"),
-        ([*TOY, "--set", "seed=abc"], ExitCode.BAD_INPUT, "ScalingConfig.seed is 'abc', a str; expected a int"),
+        ([*TOY, "--set", "seeds=abc"], ExitCode.BAD_INPUT, "seeds is 'abc'; expected a list of whole numbers"),
         ([*TOY, "--set", "preset=[1]"], ExitCode.BAD_INPUT, "Unknown preset [1] of the scaling study"),
         ([*TOY, "--set", "families=3"], ExitCode.BAD_INPUT, "families of the scaling study is 3; expected families by"),
         ([*TOY, "--set", "families.text.data=3"], ExitCode.BAD_INPUT, "data is 3; expected settings by name"),
@@ -116,6 +116,14 @@ def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
             "vocabulary is 'abc', a str; expected a whole number",
         ),
         ([*TOY, "--set", "families.text.data.context=1.5"], ExitCode.BAD_INPUT, "context is 1.5, a float; expected a"),
+        ([*TOY, "--engine", "slurm"], ExitCode.BAD_INPUT, "engine is 'slurm'; expected local or ray"),
+        (
+            [*TOY, "--address", "auto"],
+            ExitCode.BAD_INPUT,
+            "--address is auto with the engine 'local'; expected it with",
+        ),
+        ([*TOY, "--engine", "ray", "--cpus-per-run", "0"], ExitCode.BAD_INPUT, "cpus-per-run is 0; expected more than"),
+        ([*TOY, "--workers", "0"], ExitCode.BAD_INPUT, "workers is 0; expected at least 1 run at a time"),
     ],
 )
 def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, says: str) -> None:
@@ -128,11 +136,17 @@ def test_wrong_studies(tmp_path: Path, arguments: list[str], code: ExitCode, say
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["fig77"], ExitCode.BAD_INPUT, "got figure 'fig77', expected one of fig1"),
+        (["fig77"], ExitCode.BAD_INPUT, "got figure 'fig77', expected one of "),
         (["fig1"], ExitCode.BAD_INPUT, "got neither, expected one of them"),
         (["fig1", "--study", "x", "--preset", "toy"], ExitCode.BAD_INPUT, "got both, expected one of them"),
         (["fig1", "--study", "x", "--workers", "1"], ExitCode.BAD_INPUT, "--workers goes with --preset"),
-        (["fig1", "--preset", "huge"], ExitCode.BAD_INPUT, "Unknown preset 'huge' of the scaling study; the known"),
+        (["fig1", "--study", "x", "--engine", "ray"], ExitCode.BAD_INPUT, "--engine goes with --preset"),
+        (
+            ["fig1", "--preset", "toy", "--gpus-per-run", "1"],
+            ExitCode.BAD_INPUT,
+            "--gpus-per-run is 1.0 with the engine",
+        ),
+        (["fig1", "--preset", "huge"], ExitCode.BAD_INPUT, "got preset 'huge' for figure fig1; expected one of "),
         (["fig1", "--study", "nowhere"], ExitCode.FOLDER, "nowhere is no study folder"),
     ],
 )
@@ -149,7 +163,7 @@ def test_lists() -> None:
     for arguments in (["figure"], ["figure", "list"]):
         listed = CliRunner().invoke(app, arguments).stdout
         assert listed.startswith("fig1  ")
-        assert "study scaling; --preset demo, toy" in listed
+        assert "studies scaling-text and scaling-pixels; --preset quick, toy" in listed
 
 
 @pytest.mark.parametrize("package", ["transformers", "tokenizers", "sklearn", "matplotlib"])
@@ -160,6 +174,28 @@ def test_a_missing_extra_is_told_before_the_work(package: str, tmp_path: Path, m
         assert result.exit_code == ExitCode.FAILED
         assert f"{package} is not installed. It comes with: pip install" in result.stderr
         assert not (tmp_path / "x").exists()
+
+
+def test_a_missing_engine_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = CliRunner().invoke(app, [*TOY, "--engine", "ray", "--out", str(tmp_path / "x")])
+    assert result.exit_code == ExitCode.FAILED
+    assert 'ray is not installed. It comes with: pip install "spectral-reach[ray]"' in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_a_study_on_ray_leaves_the_same_files(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed; it comes with the extra spectral-reach[ray]")
+    locally, on_ray = (run(*ONE_RUN, "--engine", engine, "--out", tmp_path / engine) for engine in ("local", "ray"))
+    assert (locally.returncode, on_ray.returncode) == (ExitCode.OK, ExitCode.OK), on_ray.stderr
+    assert "one at a time; on Ray as many at a time as there is room for." in on_ray.stdout
+    assert _tables(on_ray.stdout) == _tables(locally.stdout).replace(str(tmp_path / "local"), str(tmp_path / "ray"))
+    # Nothing of Ray's own comes between: a line for each step of the progress of the one run.
+    assert {line.split()[0] for line in on_ray.stderr.splitlines()} == {"pixels-004k"}
+    for file in ("measurements.parquet", "losses.parquet", "config.json", "finished.json"):
+        one, other = (tmp_path / engine / "runs" / "pixels-004k" / file for engine in ("local", "ray"))
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_terminal_without_our_letters_still_shows_the_numbers(toy: tuple[Path, object]) -> None:
@@ -179,7 +215,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_another_study_is_left_alone(toy: tuple[Path, object]) -> None:
-    result = CliRunner().invoke(app, [*TOY, "--set", "seed=1", "--out", str(toy[0])])
+    result = CliRunner().invoke(app, [*TOY, "--set", "seeds=[1]", "--out", str(toy[0])])
     assert result.exit_code == ExitCode.FOLDER
     assert "training.seed is 0 there, 1 here" in result.stderr
 

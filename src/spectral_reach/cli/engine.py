@@ -14,7 +14,7 @@ Engine = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs at a time; threads of the tasks after them.", show_default="one a core"),
+    typer.Option(help="Runs at a time; threads of the tasks after them.", show_default="one a core"),
 ]
 Address = Annotated[
     str | None,
