@@ -60,9 +60,12 @@ def test_all_units_are_the_whole_table() -> None:
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0], ids=["noise", "between", "signal"])
 @pytest.mark.parametrize("m", [2, 4, 9])
 def test_unbiased_with_an_honest_error(signal: float, m: int) -> None:
-    """Over many draws of a batch of known gradients: the mean is ||G||^2, the mean square error is the scatter."""
+    """Over many draws of a batch of known gradients: the mean is ||G||^2, the mean square error is the scatter.
+
+    A bias of a seventh of one value's standard deviation is noticed, 5.6 standard errors of the mean of 1,500.
+    """
     rng = np.random.default_rng(m)
-    n, P, draws = 10, 30, 3000
+    n, P, draws = 10, 30, 1500
     G = signal * np.ones(P)
     weights, ones = torch.full((n,), 1 / n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
     values, variances = np.empty(draws), np.empty(draws)
@@ -94,7 +97,7 @@ def test_with_the_norms_of_all_units_the_value_is_that_of_all() -> None:
 @pytest.mark.parametrize("together", [False, True], ids=["", "large gradients where losses are large"])
 def test_eight_units_tell_the_error_of_a_value_from_all(signal: float, together: bool) -> None:
     rng = np.random.default_rng(0)
-    n, P, draws = 32, 60, 1500
+    n, P, draws = 32, 60, 1000
     G = signal * np.ones(P)
     weights = torch.full((n,), 1 / n, dtype=torch.float64)
     found = []
