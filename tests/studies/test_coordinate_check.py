@@ -215,6 +215,23 @@ def test_the_report_says_what_the_results_say(study: Path) -> None:
     assert describe_rates(result) in text
 
 
+def test_best_rates_are_those_of_the_mean_over_seeds(tmp_path: Path) -> None:
+    """With the jackknife's error: of two seeds, half of what they differ by."""
+    plan = registry.find("coordinate-check").plan({"preset": "toy", "sweep_seeds": 2})
+    write_plan(tmp_path, plan)
+    parabola = (np.arange(-7, -4)[None] - np.array([[-6.2], [-5.8], [-6.4], [-6.2]])) ** 2
+    losses = dict(zip(("0016-seed-00", "0016-seed-01", "0032-seed-00", "0032-seed-01"), parabola, strict=True))
+    for task in plan.tasks:
+        if task.name.startswith("rates-llama-mup"):
+            Results(tmp_path).save(task.as_dict(), {"loss": losses[task.name.removeprefix("rates-llama-mup-")]})
+    (side,) = read_coordinate_check(tmp_path).sides
+    assert [curve.best.value for curve in side.rates] == pytest.approx([-6.0, -6.3])
+    assert [curve.best.stderr for curve in side.rates] == pytest.approx([0.2, 0.1])
+    assert not any(curve.at_edge for curve in side.rates)
+    # From -6.2 to -6.4 at one seed and from -5.8 to -6.2 at the other.
+    assert (side.shift.value, side.shift.stderr, side.shift.n) == (pytest.approx(-0.3), pytest.approx(0.1), 2)
+
+
 def test_words_follow_the_numbers(study: Path) -> None:
     result = read_coordinate_check(study)
     side = result.sides[1]

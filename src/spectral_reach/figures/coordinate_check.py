@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ NAME = "coordinate-check"
 
 # Inches.
 COLUMN, PANEL_HEIGHT = 1.72, 1.85
-LEFT, RIGHT, GAP, ROW_GAP = 0.66, 0.10, 0.20, 0.78
+LEFT, RIGHT, GAP, FAMILY_GAP, ROW_GAP = 0.66, 0.10, 0.18, 0.46, 0.78
 HEAD, AXIS_LABEL, BOTTOM = 0.62, 0.50, 0.12
 
 # Okabe and Ito's colours, safe for colour-blind readers.
@@ -71,16 +72,19 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
 
 
 def _figure(result: CoordinateCheck, points: Sequence[Point]) -> Figure:
-    columns = len(result.sides)
-    width = LEFT + columns * COLUMN + (columns - 1) * GAP + RIGHT
+    lefts = [LEFT]
+    for before, side in pairwise(result.sides):
+        # A model family has a scale of losses of its own, with its numbers to the left.
+        same = before.side.family == side.side.family
+        lefts.append(lefts[-1] + COLUMN + (GAP if same else FAMILY_GAP))
+    width = lefts[-1] + COLUMN + RIGHT
     words = caption.wrap(f"{describe_sizes(result)} {describe_rates(result)} {_READING}", width - LEFT - RIGHT)
     foot = AXIS_LABEL + caption.height(words) + BOTTOM
     height = HEAD + 2 * PANEL_HEIGHT + ROW_GAP + foot
     figure = Figure(figsize=(width, height))
     swept = sorted({point.width for point in points if point.quantity == "loss"})
     colours = SizeColours(swept or [1])
-    for column, side in enumerate(result.sides):
-        left = LEFT + column * (COLUMN + GAP)
+    for column, (side, left) in enumerate(zip(result.sides, lefts, strict=True)):
         for row in (0, 1):
             bottom = foot + (1 - row) * (PANEL_HEIGHT + ROW_GAP)
             axes = figure.add_axes((left / width, bottom / height, COLUMN / width, PANEL_HEIGHT / height))

@@ -130,7 +130,7 @@ def quick() -> CoordinateCheckConfig:
         widths=(32, 64, 128, 256),
         seeds=3,
         sweep_widths=(32, 128),
-        rates=_powers_of_two(-11, -5),
+        rates=_powers_of_two(-12, -6),
         sweep_steps=100,
         sweep_seeds=2,
     )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spectral_reach.records.results import Results
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray, mean
 from spectral_reach.studies.study_folder import read_header
 
 STUDY = "coordinate-check"
+
+IntArray = npt.NDArray[np.intp]
 
 FLAT = 0.3
 """A slope nearer to 0 than this counts as none: a factor of four in width then changes sizes by half at most."""
@@ -64,8 +68,8 @@ class RateCurve:
     Attributes:
         rates: (R,).
         losses: (seeds, R); NaN where training diverged.
-        best: log2 of the best rate, by a parabola through the lowest loss and its neighbours, mean over seeds.
-        at_edge: whether it is the lowest or highest rate at some seed, so that a better one may lie beyond.
+        best: log2 of the rate that is best for the mean loss over the seeds; its error is the jackknife's, over seeds.
+        at_edge: whether it is the lowest or highest rate, so that a better one may lie beyond.
     """
 
     width: int
@@ -84,7 +88,7 @@ class SideResult:
         initial: the same before the first step; without the change.
         along: the change of the logits after 1, 2, ... steps.
         rates: widths ascending.
-        shift: of the best rate from the narrowest to the widest model, in octaves (log2), mean over seeds.
+        shift: of the best rate from the narrowest to the widest model, in octaves (log2); its error is the jackknife's.
     """
 
     side: Side
@@ -200,13 +204,13 @@ def _curve(
 
 
 def _rate_curve(width: int, rates: tuple[float, ...], losses: Sequence[FloatArray]) -> RateCurve:
-    found = [best_rate(rates, each) for each in losses]
+    stacked = np.stack(losses)
     return RateCurve(
         width=width,
         rates=rates,
-        losses=np.stack(losses),
-        best=mean(np.array([best for best, _ in found])),
-        at_edge=any(at_edge for _, at_edge in found),
+        losses=stacked,
+        best=_over_seeds(lambda seeds: best_rate(rates, stacked[seeds].mean(0))[0], len(stacked)),
+        at_edge=best_rate(rates, stacked.mean(0))[1],
     )
 
 
@@ -214,8 +218,26 @@ def _shift(sweeps: Mapping[int, Mapping[int, FloatArray]], rates: tuple[float, .
     if len(sweeps) < 2:
         return Estimate.missing("there are not yet two widths")
     narrow, wide = sweeps[min(sweeps)], sweeps[max(sweeps)]
-    seeds = sorted(narrow.keys() & wide.keys())
-    return mean(np.array([best_rate(rates, wide[seed])[0] - best_rate(rates, narrow[seed])[0] for seed in seeds]))
+    both = sorted(narrow.keys() & wide.keys())
+    low, high = (np.stack([each[seed] for seed in both]) if both else np.empty((0, 0)) for each in (narrow, wide))
+    return _over_seeds(
+        lambda seeds: best_rate(rates, high[seeds].mean(0))[0] - best_rate(rates, low[seeds].mean(0))[0], len(both)
+    )
+
+
+def _over_seeds(statistic: Callable[[IntArray], float], seeds: int) -> Estimate:
+    """A statistic of the seeds' numbers, with the error that leaving one out after another gives (the jackknife)."""
+    if seeds == 0:
+        return Estimate.missing("no seed is there at both widths")
+    everyone = np.arange(seeds)
+    value = statistic(everyone)
+    if math.isnan(value):
+        return Estimate.missing("training diverged at every rate")
+    if seeds == 1:
+        return Estimate(value=value, stderr=math.nan, n=1, reason="one seed has no spread to take an error from")
+    without = np.array([statistic(np.delete(everyone, seed)) for seed in everyone])
+    variance = (seeds - 1) / seeds * float(((without - without.mean()) ** 2).sum())
+    return Estimate(value=value, stderr=math.sqrt(variance), n=seeds)
 
 
 def best_rate(rates: Sequence[float], losses: FloatArray) -> tuple[float, bool]:

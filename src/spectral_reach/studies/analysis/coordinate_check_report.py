@@ -163,6 +163,6 @@ def _size_numbers(curves: Sequence[SizeCurve]) -> list[dict[str, Any]]:
 _LEGEND = (
     "Sizes are root mean squares over entries, layers and a batch: of queries, of what attention and MLP add to the "
     "stream, of the stream after each layer, and of the change of the logits since the first step. A best rate is the "
-    "minimum of the parabola through the lowest loss and its neighbours in log2 of the rate; the loss is the mean over "
-    "the last tenth of the steps. Errors are standard errors over seeds."
+    "minimum of the parabola through the lowest loss, a mean over seeds, and its neighbours in log2 of the rate; the "
+    "loss is that of the last tenth of the steps. Errors are standard errors over seeds, of rates by the jackknife."
 )
