@@ -1,5 +1,6 @@
 """The charts: valid for plotly in both schemes, with the numbers of the static figures, switched by their legends."""
 
+import csv
 import json
 import math
 import re
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from typer.testing import CliRunner
 
 from analysis.synthetic_study import pixel_runs, text_runs, write_study
+from spectral_reach.cli.app import app
 from spectral_reach.figures.fig1_data import family_points
 from spectral_reach.figures.folders import summarised_families
 from spectral_reach.reports.chart import Axis, Chart, Panel, resolved
@@ -128,6 +131,24 @@ def test_probes_and_transformers(tmp_path: Path) -> None:
     test_every_curve_belongs_to_buttons_that_there_are(charts)
     ratios = [t for t in traces_of(charts[0], quantity="chi_pos_unbiased") if t["marker"].get("symbol") == "diamond"]
     assert [y for trace in ratios for y in trace["y"]] == pytest.approx([4, 4], rel=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fig3", "fig6", "fig12", "coordinate-check", "loss-reduction"])
+def test_what_is_drawn_stands_in_the_csv_of_the_static_figure(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["figure", name, "--preset", "toy", "--out", str(tmp_path), "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    charts = draw_charts({record.name: record for record in read_studies(find_studies(tmp_path))})
+    (chart,) = (chart for chart in charts if chart.key == name)
+    test_every_panel_is_a_figure_of_plotly_in_both_schemes([chart])
+    test_every_curve_belongs_to_buttons_that_there_are([chart])
+    with (tmp_path / "figures" / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
+        cells = {cell for row in csv.DictReader(handle) for cell in row.values() if cell}
+    known = np.array([float(cell) for cell in cells if re.fullmatch(r"[-+.\de]+", cell)])
+    drawn = [y for trace in traces_of(chart) if "text" in trace for y in trace["y"] if y is not None]
+    assert len(drawn) > 10
+    for y in drawn:
+        assert np.isclose(known, y, rtol=1e-6, atol=0).any(), y
 
 
 def test_what_is_no_number_is_null() -> None:

@@ -78,9 +78,10 @@ def _cells(finding: Finding) -> Iterator[Markup]:
     yield element("td", str(without_paths(finding.family)), class_="data")
     yield element("td", finding.measure or "–", class_="nowrap")
     yield element("td", verdict_mark(finding.verdict))
-    yield element("td", _estimate(finding))
-    yield element("td", finding.n_in_words)
-    yield element("td", finding.statistic or "–", class_="statistic")
+    # The names are shown where there is no room for columns.
+    yield element("td", _estimate(finding), data_name="estimate")
+    yield element("td", finding.n_in_words, data_name="from")
+    yield element("td", finding.statistic or "–", class_="statistic", data_name="statistic")
     yield element("td", str(without_paths(finding.reason)), class_="reason")
 
 

@@ -52,6 +52,7 @@ CHARTS = (
     ChartEntry(name="fig10", studies=SCALING),
     ChartEntry(name="fig11", studies=SCALING),
     ChartEntry(name="fig12", studies=(("spectra",),)),
+    ChartEntry(name="coordinate-check", studies=(("coordinate-check",),)),
     ChartEntry(name="loss-reduction", studies=(("loss-reduction",),)),
 )
 
