@@ -54,15 +54,15 @@ def test_two_studies_side_by_side(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_studies_give_the_same_bytes(name: str, studies: tuple[Path, Path], tmp_path: Path) -> None:
-    once = figure(name).draw(studies, tmp_path / "once", ["svg"])
-    again = figure(name).draw(list(map(str, studies)), str(tmp_path / "again"), ["svg"])
+def test_the_same_study_gives_the_same_bytes(name: str, studies: tuple[Path, Path], tmp_path: Path) -> None:
+    once = figure(name).draw(studies[0], tmp_path / "once", ["svg"])
+    again = figure(name).draw([str(studies[0])], str(tmp_path / "again"), ["svg"])
     assert [file.name for file in once] == [f"{name}.svg", f"{name}.csv"]
     assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
 
 
 def test_several_folders_are_drawn_beside_the_first(studies: tuple[Path, Path]) -> None:
-    files = figure("fig7").draw(studies, formats=["png"])
+    files = figure("fig10").draw(studies, formats=["png"])
     assert {file.parent for file in files} == {studies[0].parent / "figures"}
 
 

@@ -1,4 +1,4 @@
-"""The ratio of two estimates, with Fieller's interval, which needs no logarithm of either and knows when there is none."""
+"""The ratio of two estimates with Fieller's interval, which takes no logarithm and knows when there is no ratio."""
 
 from __future__ import annotations
 

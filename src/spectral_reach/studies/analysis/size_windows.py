@@ -2,8 +2,9 @@
 
 Runs of equal parameters are one size. Of a size with finished runs only these count, so that a run still on its way
 does not bend the curve where it stops. In every window the value is the mean over the runs. Its standard error is the
-larger of two, as on isocompute curves: s / sqrt(S) with s^2 the variance among S runs, and what the measurements of all
-runs give; two or three runs happen to agree too often for their spread alone to be trusted. A run counts in the windows that it covers as the longest of its size does, so a window cut short is left to that one.
+larger of two, as on isocompute curves: s / sqrt(S) with s^2 the variance among S runs, and what the measurements of
+all runs give; two or three runs happen to agree too often for their spread alone to be trusted. A run counts in the
+windows that it covers as the longest of its size does, so a window cut short is left to that one.
 """
 
 from __future__ import annotations
