@@ -51,7 +51,7 @@ def toy() -> FamiliesConfig:
         rates=scaling_text.quick().families[scaling_text.FAMILY].rates,
         measurement=replace(text.measurement, heldout_units=0),
     )
-    return replace(config, families=_families(full))
+    return replace(config, families=_families(full), seeds=(0,))
 
 
 def laptop() -> FamiliesConfig:

@@ -44,7 +44,7 @@ def toy() -> FamiliesConfig:
     """Seconds: two sizes that show nothing, for tests and CI."""
     config = scaling_text.toy()
     family = replace(config.families[scaling_text.FAMILY], data=DataConfig(name="digits"), rates=RateConfig())
-    return replace(config, families={FAMILY: family})
+    return replace(config, families={FAMILY: family}, seeds=(0,))
 
 
 def laptop() -> FamiliesConfig:
