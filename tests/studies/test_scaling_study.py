@@ -71,7 +71,11 @@ def test_settings_are_read_back_from_json(preset: str) -> None:
 
 def test_settings_change_what_they_name_and_nothing_else() -> None:
     changed = config_of(
-        {"preset": "toy", "seeds": [3], "families": {"text": None, "pixels": {"widths": [48], "training": {"steps": 9}}}}
+        {
+            "preset": "toy",
+            "seeds": [3],
+            "families": {"text": None, "pixels": {"widths": [48], "training": {"steps": 9}}},
+        }
     )
     toy_config = PRESETS["toy"]()
     assert list(changed.families) == ["pixels"]
@@ -91,8 +95,16 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ({"preset": "huge"}, ValueError, "Unknown preset 'huge' of the scaling study; the known ones are demo, toy"),
         ({"stepz": 3}, ValueError, "The scaling study has no setting 'stepz'; its settings are preset, families"),
         ({"families": {"text": {"widhts": [16]}}}, ValueError, "'text' of the scaling study has no setting 'widhts'"),
-        ({"families": {"sound": {}}}, ValueError, "'sound' of the scaling study lacks 'data', 'training', 'measurement'"),
-        ({"families": {"text": {"widths": []}}}, ValueError, r"FamilyConfig.widths is \(\); expected at least one width, or else"),
+        (
+            {"families": {"sound": {}}},
+            ValueError,
+            "'sound' of the scaling study lacks 'data', 'training', 'measurement'",
+        ),
+        (
+            {"families": {"text": {"widths": []}}},
+            ValueError,
+            r"FamilyConfig.widths is \(\); expected at least one width, or else",
+        ),
         ({"families": {"text": {"widths": [16, 16]}}}, ValueError, "expected different widths"),
         ({"families": {"text": {"widths": [24]}}}, ValueError, "width is 24; expected a positive multiple of 16"),
         (
