@@ -57,7 +57,7 @@ def test_version() -> None:
     ("arguments", "says"),
     [
         (["nonsense"], "No such command"),
-        (["study", "run", "scaling"], "Missing option '--out'"),
+        (["study", "run", "scaling"], "--out is missing; expected the folder"),
         (["measure"], "Missing argument"),
         (["measure", "x", "--probes", "0"], "greater than or equal to 1"),
         (["measure", "x", "--units", "0"], "greater than or equal to 1"),
