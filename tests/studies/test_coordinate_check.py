@@ -19,6 +19,7 @@ from spectral_reach.records.results import Results
 from spectral_reach.studies import registry
 from spectral_reach.studies.analysis.coordinate_check import best_rate, read_coordinate_check
 from spectral_reach.studies.analysis.coordinate_check_report import describe_rates, describe_sizes, report
+from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.config import SettingTypeError
 from spectral_reach.studies.coordinate_check import PRESETS, CoordinateCheckConfig
 from spectral_reach.studies.cost import expected_cost
@@ -247,16 +248,19 @@ def test_words_follow_the_numbers(study: Path) -> None:
     assert "Llama, muP: 0.60 to 1.10, every size grows with the width (all above 0.5)." in with_slopes(1.1, 0.6)
     assert "0.10 to 0.60, neither all within ±0.3 nor all above 0.5." in with_slopes(0.1, 0.6)
 
-    def with_best(narrow: float, wide: float, at_edge: bool = False) -> str:
+    def with_best(narrow: float, wide: float, at_edge: bool = False, stderr: float = 0.2) -> str:
         curves = tuple(
             replace(curve, best=replace(curve.best, value=value), at_edge=edge)
             for curve, value, edge in zip(side.rates, (narrow, wide), (False, at_edge), strict=True)
         )
-        changed = replace(side, rates=curves, shift=replace(side.shift, value=wide - narrow))
+        changed = replace(side, rates=curves, shift=Estimate(value=wide - narrow, stderr=stderr, n=2))
         return describe_rates(replace(result, sides=(changed,)))
 
-    assert "−0.50 from width 16 to 32, the rate transfers." in with_best(-6.0, -6.5)
-    assert "−2.00 from width 16 to 32, the rate does not transfer." in with_best(-4.0, -6.0)
+    assert "−0.50 ± 0.20 from width 16 to 32, the rate transfers." in with_best(-6.0, -6.5)
+    assert "−2.00 ± 0.20 from width 16 to 32, the rate does not transfer." in with_best(-4.0, -6.0)
+    uncertain = "unsettled, for with its error it may be more or less than an octave"
+    assert uncertain in with_best(-4.0, -6.0, stderr=1.2)
+    assert uncertain in with_best(-6.0, -6.5, stderr=0.6)
     assert "and further, for the widest is best at the lowest rate that was tried" in with_best(-5.0, -7.0, True)
     assert "unsettled, for a best rate is the lowest or highest that was tried" in with_best(-7.0, -7.0, True)
 

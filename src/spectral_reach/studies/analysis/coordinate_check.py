@@ -116,9 +116,17 @@ class SideResult:
         return bool(lowest_is_best and not others and self.shift.value <= -ONE_OCTAVE)
 
     @property
-    def transfers(self) -> bool:
-        """The best rate of the narrowest is that of the widest, and is not at the edge of the rates."""
-        return abs(self.shift.value) < ONE_OCTAVE and not any(each.at_edge for each in self.rates)
+    def transfers(self) -> bool | None:
+        """Whether the best rate of the narrowest is that of the widest, to less than an octave.
+
+        None where that is not settled: at one standard error it could be either, or a best rate is at the edge.
+        """
+        if self.shift_is_bound:
+            return False
+        distance, error = abs(self.shift.value), 0.0 if math.isnan(self.shift.stderr) else self.shift.stderr
+        if any(each.at_edge for each in self.rates) or not abs(distance - ONE_OCTAVE) > error:
+            return None
+        return distance < ONE_OCTAVE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

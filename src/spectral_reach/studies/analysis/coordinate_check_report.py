@@ -108,6 +108,8 @@ def _shift_of(side: SideResult) -> str:
         verdict = "and further, for the widest is best at the lowest rate that was tried: the rate does not transfer"
     elif any(curve.at_edge for curve in side.rates):
         verdict = "unsettled, for a best rate is the lowest or highest that was tried"
+    elif side.transfers is None:
+        verdict = "unsettled, for with its error it may be more or less than an octave"
     elif side.transfers:
         verdict = "the rate transfers"
     else:
