@@ -61,7 +61,10 @@ def reproduce(
     folder = Path("reproduction") / f"{what}-{preset}" if out is None else out
     command = ["spectral-reach", "reproduce", what, "--preset", preset, "--out", str(folder)]
     command += [word for change in changes or () for word in ("--set", change)]
-    # Before anything is run: a mistyped setting or missing data of the last study shows now.
+    from spectral_reach.reports.report import require_plotly
+
+    # Before anything is run: a missing package, a mistyped setting or missing data of the last study shows now.
+    require_plotly()
     say_cost({name: settings[name] for name in names}, options)
     failures = _run(names, settings, folder, options, [*command, *as_arguments(options)])
     _draw(entries, folder)
