@@ -15,6 +15,7 @@ from spectral_reach.reports.claims_section import claims_section, claims_summary
 from spectral_reach.reports.collected import StudyRecord, find_studies, read_studies
 from spectral_reach.reports.configurations import configuration_section
 from spectral_reach.reports.environment import environment_section
+from spectral_reach.reports.fits_section import fits_section
 from spectral_reach.reports.markup import Markup, element, folded, joined
 from spectral_reach.reports.overview import overview, study_table
 from spectral_reach.reports.page import Part, page
@@ -59,6 +60,7 @@ def html(folder: Path, *, now: float) -> str:
     claims = evaluate(paths)
     parts = (
         Part(key="claims", title="Claims", content=claims_section(claims)),
+        Part(key="fits", title="Fits", content=fits_section(studies)),
         Part(key="figures", title="Figures", content=_figures(folder, paths, charts)),
         Part(key="runs", title="Runs", content=_runs(studies, now)),
         Part(key="settings", title="Settings", content=configuration_section(studies)),

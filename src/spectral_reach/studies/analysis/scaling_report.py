@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from spectral_reach.studies.analysis.fits_report import Fit, fits, fits_section
 from spectral_reach.studies.analysis.numbers import size, small, with_error
 from spectral_reach.studies.analysis.report import Report, Section
+from spectral_reach.studies.analysis.study_data import read_study
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary, summarise
 from spectral_reach.studies.analysis.words import describe_family, verdict
 
@@ -26,11 +29,12 @@ _EXACT_COUNTS = ("parameters", "without embeddings")
 
 def report(study: Path) -> Report:
     """The report of a study folder. Raises as ``summarise`` does."""
-    return report_of(summarise(study))
+    data = read_study(study)
+    return report_of(summarise(data), fits(data.families))
 
 
-def report_of(summary: Summary) -> Report:
-    """The report of a summary; each family's record has its verdict and words too."""
+def report_of(summary: Summary, found: Sequence[Fit] = ()) -> Report:
+    """The report of a summary and the fits ``found``; each family's record has its verdict and words too."""
     values = asdict(summary)
     for record, family in zip(values["families"], summary.families, strict=True):
         record["verdict_chi_pos"] = str(verdict(family.rank_chi_pos))
@@ -46,6 +50,9 @@ def report_of(summary: Summary) -> Report:
         )
         for family in summary.families
     )
+    if found:
+        sections = (*sections, fits_section(found))
+        values["fits"] = [fit.values() for fit in found]
     return Report(study=summary.study, preset=summary.preset, sections=sections, legend=_LEGEND, values=values)
 
 
