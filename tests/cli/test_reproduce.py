@@ -75,6 +75,16 @@ def test_a_failing_study_does_not_keep_the_others_from_the_report(tmp_path: Path
     assert (out / "report.html").is_file()
 
 
+def test_a_folder_of_other_settings_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    code, _, _ = invoke("study", "run", small_tasks.STUDY, "--set", "count=2", "--out", out / small_tasks.STUDY)
+    assert code == ExitCode.OK
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out)
+    assert code == ExitCode.FOLDER
+    assert "holds another study" in " ".join(errors.split())
+    assert not (out / FAILING).exists()
+
+
 def test_a_mistake_is_told_before_anything_is_run(tmp_path: Path) -> None:
     out = tmp_path / "all"
     for arguments, message in (

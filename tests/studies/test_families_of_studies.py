@@ -89,6 +89,16 @@ def test_probes_stand_on_the_backbone_of_their_size_and_seed(library: None) -> N
     assert {run.training.trained for run in full} == {"all"}
 
 
+def test_the_sweep_of_probes_stands_on_their_backbones_too(library: None) -> None:
+    text = {"data": {"vocabulary": 300, "context": 16}}
+    families: dict[str, Any] = dict.fromkeys(("full", "pretrained", "random"), text)
+    families["pretrained"] = {**text, "rates": {"rule": "sweep", "factors": [1, 2], "sweep_steps": 4}}
+    plan = small("probes", families=families)
+    full = plan.families["full"].runs
+    sweep = plan.families["pretrained-rates"].runs
+    assert [run.backbone for run in sweep] == [full[0].name, full[0].name, full[1].name, full[1].name]
+
+
 def test_mup_is_the_same_training_at_its_base_width(library: None) -> None:
     standard, mup = vit.quick().families["vit"], vit_mup.quick().families["vit-mup"]
     assert mup.options == {**standard.options, "parametrisation": "mup", "base_width": 32}
@@ -132,7 +142,7 @@ def test_mup_is_the_same_training_at_its_base_width(library: None) -> None:
             "vit",
             {"families": {"vit": {"rates": {"rule": "given", "by_width": {"16": 0.1}}}}},
             ValueError,
-            "has rates for widths 16; expected one for 32 too",
+            "has rates for 16; expected one for width 32 or 26538 parameters too",
         ),
         (
             "vit",
@@ -158,7 +168,7 @@ def test_mup_is_the_same_training_at_its_base_width(library: None) -> None:
             "probes",
             {"families": {"full": {"widths": [16]}}},
             ValueError,
-            "has 4 probes and its backbones 'full' 2 runs; expected equal sizes",
+            "their backbones 'full' .*; expected the same models on the same data",
         ),
     ],
 )
@@ -169,12 +179,27 @@ def test_impossible_families_are_named(
         registry.find(study).plan({"preset": "toy", **settings})
 
 
+def test_another_data_set_or_model_leaves_none_of_the_old_options() -> None:
+    def changed(study: str, **family: Any) -> Any:
+        values = {"preset": "quick", "families": {"pixels": family}}
+        return from_dict(STUDIES[study].PRESETS, values, default="quick", study=study).families["pixels"]
+
+    assert changed("scaling-pixels", data={"shifts": 2}).data.as_dict() == {"name": "digits", "shifts": 2}
+    other = {"name": "cifar5m", "folder": "/x"}
+    assert changed("scaling-pixels", data=other).data.as_dict() == other
+    assert changed("scaling-pixels", data="cifar5m:/x").data.as_dict() == other
+    images = changed("scaling-pixels", data="digits-images", model="vit", options={"patch": 4})
+    assert (images.data.as_dict(), images.options) == ({"name": "digits-images"}, {"patch": 4})
+
+
 def test_a_rate_is_scaled_given_or_swept() -> None:
     model = vit.quick().families["vit"].members({"classes": 10, "channels": 1, "image_size": 8})[-1]
     assert model.width == 128
     assert RateConfig(rule="constant").rate(0.1, model) == 0.1
     assert RateConfig(rule="inverse_width", reference_width=32).rate(0.1, model) == pytest.approx(0.025)
     assert RateConfig(rule="given", by_width={"128": 0.3}).rate(0.1, model) == 0.3
+    of_each = {"128": 0.3, str(model.parameters): 0.4}
+    assert RateConfig(rule="given", by_width=of_each).rate(0.1, model) == 0.4
     assert RateConfig(rule="sweep", reference_width=128, factors=(2, 0.5)).sweep(0.1, model) == (0.05, 0.2)
 
 

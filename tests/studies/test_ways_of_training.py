@@ -1,6 +1,7 @@
 """Accumulation, precision, optimisers, probes, swept rates, held-out data: each against its plain counterpart."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import spectral_reach as sr
 from spectral_reach.records.errors import RecordError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.data.batches import measurement_batch, training_batch
+from spectral_reach.studies.training import loop
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.optimiser import optimiser_of, set_rate
 from spectral_reach.studies.training.rate_choice import read_chosen_rate
@@ -206,11 +208,43 @@ def test_a_run_takes_the_best_rate_of_its_sweep_and_says_so(tmp_path: Path) -> N
 
 def test_a_sweep_without_a_survivor_or_an_end_is_refused(tmp_path: Path) -> None:
     run(small_run("wild", learning_rate=1e12, may_diverge=True, clip_norm=1e12, optimiser="sgd"), tmp_path)
-    with pytest.raises(RecordError, match="No run of the learning-rate sweep wild has a finite held-out loss"):
+    with pytest.raises(ValueError, match="No run of the learning-rate sweep wild has a finite held-out loss"):
         run(replace(small_run("after"), rate_from=("wild",)), tmp_path)
     run(small_run("slow"), tmp_path, 2)
     with pytest.raises(RecordError, match="slow is not finished; expected every run of the sweep to be"):
         run(replace(small_run("early"), rate_from=("slow",)), tmp_path)
+
+
+def test_a_run_that_diverges_at_once_is_whole_and_can_be_read(tmp_path: Path) -> None:
+    config = small_run("wild", learning_rate=1e30, warmup_steps=0, may_diverge=True, clip_norm=1e30, optimiser="sgd")
+    folder = run(config, tmp_path)
+    step = folder.summary["steps"]  # type: ignore[index]
+    assert step < config.training.checkpoint_every
+    rows = folder.losses.rows()
+    assert [row["step"] for row in rows] == list(range(step + 1))
+    assert rows[-1]["train_loss"] is None
+    assert read_usage(folder.path)[-1]["to_step"] == step
+
+
+@pytest.mark.parametrize("may_diverge", [True, False])
+def test_a_model_that_blows_up_in_its_last_update_is_told_as_any_other(
+    may_diverge: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run(may_diverge=may_diverge)
+    monkeypatch.setattr(loop, "heldout_loss", lambda model, batches: math.nan)
+    if may_diverge:
+        assert run(config, tmp_path).summary == {"steps": 12, "heldout_loss": None}
+        return
+    with pytest.raises(FloatingPointError, match="The held-out loss of run 'pixels-small' is nan at step 12"):
+        run(config, tmp_path)
+
+
+def test_fewer_held_out_units_do_not_change_the_measurement_on_training_data(tmp_path: Path) -> None:
+    measurement = replace(small_run().measurement, noise_units=4)
+    plain = run(replace(small_run("plain"), measurement=measurement), tmp_path)
+    beside = run(replace(small_run("beside"), measurement=replace(measurement, heldout_units=2)), tmp_path)
+    assert beside.measurements.path.read_bytes() == plain.measurements.path.read_bytes()
+    assert {row["n_units"] for row in beside.heldout_measurements.rows()} == {2}
 
 
 def test_cuda_is_refused_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from spectral_reach.cli.terminal import stderr, stdout
 
 if TYPE_CHECKING:
     from spectral_reach.figures.registry import FigureEntry
-    from spectral_reach.studies.engines.errors import RunsFailedError
     from spectral_reach.studies.engines.options import EngineOptions
 
 ALL = "all"
@@ -47,7 +46,7 @@ def reproduce(
     Run it again to go on after an interruption: what is finished is not done again. A study that fails does not keep
     the others from being run and reported.
     """
-    from spectral_reach.cli.running import say_cost, say_dry_run
+    from spectral_reach.cli.running import resumable, say_cost, say_dry_run
     from spectral_reach.cli.settings import parse
 
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
@@ -61,17 +60,19 @@ def reproduce(
     folder = Path("reproduction") / f"{what}-{preset}" if out is None else out
     command = ["spectral-reach", "reproduce", what, "--preset", preset, "--out", str(folder)]
     command += [word for change in changes or () for word in ("--set", change)]
-    from spectral_reach.reports.report import require_plotly
+    command += as_arguments(options)
+    with resumable(folder, command):
+        from spectral_reach.reports.report import require_plotly
 
-    # Before anything is run: a missing package, a mistyped setting or missing data of the last study shows now.
-    require_plotly()
-    say_cost({name: settings[name] for name in names}, options)
-    failures = _run(names, settings, folder, options, [*command, *as_arguments(options)])
-    _draw(entries, folder)
-    _report(folder)
-    from spectral_reach.studies.engines.errors import raise_together
-
-    raise_together(failures)
+        # Before anything is run: a missing package, a mistyped setting or missing data of the last study shows now,
+        # and so does a folder of other settings.
+        require_plotly()
+        say_cost({name: settings[name] for name in names}, options)
+        _check_folders(settings, folder)
+        failures = _run(names, settings, folder, options, command)
+        _draw(entries, folder)
+        _report(folder)
+    _raise(failures)
 
 
 def _entries(what: str) -> list[FigureEntry]:
@@ -92,23 +93,37 @@ def _settings(names: Sequence[str], preset: str, changes: Mapping[str, Any]) -> 
     return {name: {"preset": preset, **changes.get(name, {})} for name in names}
 
 
+def _check_folders(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Every study that is there already is the one that is going to be run.
+
+    Raises:
+        ForeignFolderError: one is not; the message says what differs.
+    """
+    from spectral_reach.studies import registry
+    from spectral_reach.studies.study_folder import check_plan
+
+    for name, chosen in settings.items():
+        check_plan(folder / name, registry.find(name).plan(chosen))
+
+
 def _run(
     names: Sequence[str],
     settings: Mapping[str, Mapping[str, Any]],
     folder: Path,
     options: EngineOptions,
     command: Sequence[str],
-) -> list[RunsFailedError]:
+) -> list[Exception]:
     """Every study in a folder of its name; what failed is told at the end."""
     from spectral_reach.cli.running import run_study
+    from spectral_reach.records.errors import RecordError
     from spectral_reach.studies.engines.errors import RunsFailedError
 
-    failures = []
+    failures: list[Exception] = []
     for i, name in enumerate(names, start=1):
         stdout().rule(f"{name} ({i} of {len(names)})")
         try:
             run_study(name, settings[name], folder / name, options=options, command=command)
-        except RunsFailedError as failure:
+        except (RunsFailedError, RecordError) as failure:
             stderr().print(f"{name}: {failure}", markup=False)
             failures.append(failure)
     return failures
@@ -116,14 +131,25 @@ def _run(
 
 def _draw(entries: Sequence[FigureEntry], folder: Path) -> None:
     """Every figure that has something to show, as files; of the others why not."""
+    from spectral_reach.records.errors import RecordError
+
     stdout().rule("Figures")
     for entry in entries:
         try:
             files = entry.draw([folder / study for study in entry.studies], folder / FIGURES_FOLDER)
-        except ValueError as nothing:
+        except (ValueError, RecordError) as nothing:
             stderr().print(f"{entry.name} is not drawn: {nothing}", markup=False)
         else:
             stdout().print(f"{entry.name}: {files[0]}", markup=False)
+
+
+def _raise(failures: Sequence[Exception]) -> None:
+    """What failed in the studies, as one error."""
+    from spectral_reach.studies.engines.errors import RunsFailedError, raise_together
+
+    raise_together([failure for failure in failures if isinstance(failure, RunsFailedError)])
+    if failures:
+        raise failures[0]
 
 
 def _report(folder: Path) -> None:

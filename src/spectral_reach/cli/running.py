@@ -45,7 +45,7 @@ def run_study(
     """
     console = stdout()
     require_studies_extra()
-    with _resumable(out, command):
+    with resumable(out, command):
         from spectral_reach.studies import registry
         from spectral_reach.studies.analysis.report import write_report
         from spectral_reach.studies.engines.registry import engine
@@ -191,8 +191,15 @@ def _table(section: Section, *, narrow: bool = False) -> Table:
 
 
 @contextmanager
-def _resumable(out: Path, command: Sequence[str]) -> Iterator[None]:
+def resumable(out: Path, command: Sequence[str]) -> Iterator[None]:
+    """Tell whoever presses Ctrl-C what is kept and how to go on.
+
+    Raises:
+        Stopped: Ctrl-C.
+    """
     try:
         yield
+    except Stopped:
+        raise
     except KeyboardInterrupt:
         raise Stopped(f"What has been recorded is kept in {out}.", shlex.join(command)) from None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from spectral_reach.studies.cost import measurement_flops
 from spectral_reach.studies.plan import StudyPlan
@@ -108,8 +107,3 @@ def as_cells(run: ExpectedRun) -> tuple[str, ...]:
 
 
 COLUMNS = ("run", "parameters", "tokens", "FLOPs", "of measuring", "memory", "GPU hours")
-
-
-def as_values(run: ExpectedRun) -> dict[str, Any]:
-    """Plain JSON values."""
-    return {name: getattr(run, name) for name in ExpectedRun.__dataclass_fields__}

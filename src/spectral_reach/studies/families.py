@@ -16,7 +16,7 @@ from spectral_reach.studies.config import (
     from_mapping,
     overridden,
 )
-from spectral_reach.studies.data import Dataset
+from spectral_reach.studies.data import Dataset, parse_name
 from spectral_reach.studies.family import FamilyConfig
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
@@ -100,16 +100,43 @@ def from_dict(presets: Presets, values: Mapping[str, Any], *, default: str, stud
     preset = values.get("preset", default)
     if not isinstance(preset, str) or preset not in presets:
         raise ValueError(f"Unknown preset {preset!r} of the {study} study; the known ones are {', '.join(presets)}.")
-    settings = overridden(presets[preset]().as_dict(), values)
+    made = presets[preset]().as_dict()
+    settings = overridden(made, values)
     chosen = settings["families"]
     if not isinstance(chosen, Mapping):
         raise SettingTypeError(f"families of the {study} study is {chosen!r}; expected families by name.")
+    changes = values.get("families", {})
     settings["families"] = {
-        name: FamilyConfig.from_dict(family, f"The family {name!r} of the {study} study")
+        name: FamilyConfig.from_dict(
+            _without_old_options(family, made["families"].get(name, {}), changes.get(name) or {}),
+            f"The family {name!r} of the {study} study",
+        )
         for name, family in chosen.items()
         if family is not None
     }
     return from_mapping(FamiliesConfig, settings, f"The {study} study")
+
+
+def _without_old_options(family: Any, before: Mapping[str, Any], change: Any) -> Any:
+    """``family`` where a change of the data set or of the model family leaves none of the old one's options.
+
+    A data set may be one word, ``"text:verse.txt"``, as on the command line.
+    """
+    if not isinstance(family, Mapping) or not isinstance(change, Mapping):
+        return family
+    family = dict(family)
+    if isinstance(family.get("data"), str):
+        name, options = parse_name(family["data"])
+        family["data"] = {"name": name, **options}
+    elif isinstance(change.get("data"), Mapping) and _changed("name", change["data"], before.get("data", {})):
+        family["data"] = change["data"]
+    if _changed("model", change, before):
+        family["options"] = change.get("options", {})
+    return family
+
+
+def _changed(setting: str, change: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return setting in change and change[setting] != before.get(setting)
 
 
 def register_families(

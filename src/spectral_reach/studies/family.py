@@ -132,7 +132,9 @@ class FamilyConfig:
         """
         runs: list[RunConfig] = []
         sweeps: list[RunConfig] = []
-        for model in self.members(data.dimensions):
+        members = self.members(data.dimensions)
+        below = self._backbones(name, members, seeds, backbones)
+        for model in members:
             size = f"{name}-{round(model.parameters / 1000):03d}k"
             base = RunConfig(
                 name=size,
@@ -143,26 +145,51 @@ class FamilyConfig:
                 measurement=self.measurement,
                 threads=threads,
                 facts=facts_of(data, model),
+                backbone=next(below, None),
             )
             check_data(base, data)
+            self._check_probe(base)
             sweep = tuple(self._sweep(base, seeds[0]))
             sweeps += sweep
-            for seed in seeds:
+            for i, seed in enumerate(seeds):
                 run = replace(base, training=replace(base.training, seed=seed), rate_from=tuple(s.name for s in sweep))
+                run = run if i == 0 else replace(run, backbone=next(below, None))
                 runs.append(replace(run, name=f"{size}-seed{seed}") if len(seeds) > 1 else run)
-        if self.backbones is not None:
-            if len(backbones) != len(runs):
-                raise ValueError(
-                    f"The family {name!r} has {len(runs)} probes and its backbones {self.backbones!r} {len(backbones)} "
-                    "runs; expected equal sizes: give both the same widths or shapes."
-                )
-            runs = [replace(run, backbone=backbone.name) for run, backbone in zip(runs, backbones, strict=True)]
         label = data.label if self.label is None else self.label
         plans = {name: FamilyPlan(label=label, runs=tuple(runs))}
         if sweeps:
             of_rates = FamilyPlan(label=f"{label}: learning rates", runs=tuple(sweeps), is_sweep=True)
             plans = {f"{name}-rates": of_rates, **plans}
         return plans
+
+    def _backbones(
+        self, name: str, members: Sequence[ModelConfig], seeds: Sequence[int], backbones: Sequence[RunConfig]
+    ) -> Iterator[str]:
+        """The names of the runs below the probes, in the order of the probes; none without any.
+
+        Raises:
+            ValueError: they are not models of the same sizes on the same data.
+        """
+        if self.backbones is None:
+            return iter(())
+        wanted = [model for model in members for _ in seeds]
+        if [run.model for run in backbones] != wanted or any(run.data != self.data for run in backbones):
+            sizes = [
+                ", ".join(str(each.parameters) for each in models) for models in (wanted, [b.model for b in backbones])
+            ]
+            raise ValueError(
+                f"The probes {name!r} have {sizes[0]} parameters, their backbones {self.backbones!r} {sizes[1]}; "
+                "expected the same models on the same data: give both families the same data, widths or "
+                "shapes, and options."
+            )
+        return iter([run.name for run in backbones])
+
+    def _check_probe(self, run: RunConfig) -> None:
+        if run.training.trained == "readout" and getattr(run.model, "tied", False):
+            raise ValueError(
+                f"The readout of probe {run.name!r} is tied to the token embedding, so that the backbone would change "
+                "with it; expected tied to be false in the options or shapes of the family."
+            )
 
     def _sweep(self, base: RunConfig, seed: int) -> Iterator[RunConfig]:
         """Short runs of one size, one for each rate."""

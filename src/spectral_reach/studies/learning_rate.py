@@ -18,11 +18,11 @@ class RateConfig:
 
     Attributes:
         rule: ``constant``: the base (what muP is for). ``inverse_width``: base x reference_width / width, what Adam
-            wants of matrices with more inputs. ``given``: by width, from ``by_width``. ``sweep``: every factor of
-            ``factors`` times the rate of ``inverse_width`` is tried for ``sweep_steps`` updates, and the runs take the
-            rate that ended with the lowest held-out loss.
+            wants of matrices with more inputs. ``given``: by width or, where sizes share one, by parameters, from
+            ``by_width``. ``sweep``: every factor of ``factors`` times the rate of ``inverse_width`` is tried for
+            ``sweep_steps`` updates, and the runs take the rate that ended with the lowest held-out loss.
         reference_width: the width that the base is for.
-        by_width: the rates of ``given``; the keys are widths.
+        by_width: the rates of ``given``; the keys are widths or numbers of parameters.
         factors: of the sweep.
         sweep_steps: updates of each run of the sweep, at most those of the runs themselves.
     """
@@ -59,12 +59,13 @@ class RateConfig:
         if self.rule == "constant":
             return base
         if self.rule == "given":
-            if str(model.width) not in self.by_width:
-                raise ValueError(
-                    f"RateConfig.by_width has rates for widths {', '.join(self.by_width) or '(none)'}; expected one "
-                    f"for {model.width} too, or another rule."
-                )
-            return self.by_width[str(model.width)]
+            for key in (str(model.parameters), str(model.width)):
+                if key in self.by_width:
+                    return self.by_width[key]
+            raise ValueError(
+                f"RateConfig.by_width has rates for {', '.join(self.by_width) or '(none)'}; expected one for width "
+                f"{model.width} or {model.parameters} parameters too, or another rule."
+            )
         return base * self.reference_width / model.width
 
     def sweep(self, base: float, model: ModelConfig) -> tuple[float, ...]:

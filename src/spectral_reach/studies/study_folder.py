@@ -62,6 +62,21 @@ def write_plan(path: Path, plan: StudyPlan) -> list[Path]:
         ForeignFolderError: the folder holds another study, or something else; the message says what differs.
         RecordError: it cannot be written.
     """
+    existing = check_plan(path, plan)
+    header = _header(plan)
+    make_folder(path / _RUNS)
+    if existing is None:
+        write_json_atomically(path / _STUDY, header)
+    return [RunFolder.create(run_path(path, run.name), run.as_dict()).path for run in plan.runs]
+
+
+def check_plan(path: Path, plan: StudyPlan) -> dict[str, Any] | None:
+    """What ``study.json`` says where the folder holds this plan already; None where there is no study yet.
+
+    Raises:
+        ForeignFolderError: the folder holds another study, or something else; the message says what differs.
+        RecordError: it cannot be read.
+    """
     _refuse_other_content(path)
     header = _header(plan)
     existing = read_header(path) if (path / _STUDY).exists() else None
@@ -76,10 +91,7 @@ def write_plan(path: Path, plan: StudyPlan) -> list[Path]:
             f"{path} holds another study: {', '.join(differing)} differ{details}. Choose another output folder, or "
             "repeat the settings of that study."
         )
-    make_folder(path / _RUNS)
-    if existing is None:
-        write_json_atomically(path / _STUDY, header)
-    return [RunFolder.create(run_path(path, run.name), run.as_dict()).path for run in plan.runs]
+    return existing
 
 
 def run_path(path: Path, name: str) -> Path:

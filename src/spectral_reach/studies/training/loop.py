@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,6 @@ def train(
             finished.
     """
     check_data(config, data)
-    began = time.monotonic()
     with folder.lock(), threads_of_torch(config.threads):
         if folder.is_finished:
             return True
@@ -140,25 +138,38 @@ def train(
 
                 row["train_loss"] = update(model, optimiser, on_device, step, settings, in_step)
                 if not math.isfinite(row["train_loss"]):
-                    if settings.may_diverge:
-                        log.info("diverged at step %d", step)
-                        folder.mark_finished({"steps": step, "heldout_loss": None})
-                        return True
-                    raise FloatingPointError(
-                        f"The training loss of run {config.name!r} is {row['train_loss']} at step {step}; expected "
-                        "a finite number. Lower the learning rate or clip_norm in a new folder."
-                    )
+                    if not settings.may_diverge:
+                        raise _diverged(config, "training", row["train_loss"], step)
+                    folder.losses.append_many([*rows, {**row, "train_loss": None}])
+                    return _end(folder, usage, step, None)
                 rows.append(row)
                 on_progress(_progress(config, step + 1, row["train_loss"], tracker.history))
 
             checkpoint(steps)
             keep_snapshot(steps)
             with precision_of(settings, device):
-                final = heldout_loss(model, heldout)
+                loss = heldout_loss(model, heldout)
+            if not math.isfinite(loss) and not settings.may_diverge:
+                raise _diverged(config, "held-out", loss, steps)
+            final = loss if math.isfinite(loss) else None
+            # A run that was killed between this row and its end has it already.
+            folder.losses.truncate_from(steps)
             folder.losses.append({"step": steps, **config.spent(steps), "heldout_loss": final})
-            folder.mark_finished({"steps": steps, "heldout_loss": final})
-    log.info("finished: held-out loss %.4f; %.1f s since step %d", final, time.monotonic() - began, start)
+            return _end(folder, usage, steps, final)
+
+
+def _end(folder: RunFolder, usage: Usage, step: int, heldout: float | None) -> bool:
+    usage.write(step)
+    folder.mark_finished({"steps": step, "heldout_loss": heldout})
+    log.info("finished at step %d: held-out loss %s", step, "diverged" if heldout is None else f"{heldout:.4f}")
     return True
+
+
+def _diverged(config: RunConfig, which: str, loss: float, step: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"The {which} loss of run {config.name!r} is {loss} at step {step}; expected a finite number. Lower the "
+        "learning rate or clip_norm in a new folder."
+    )
 
 
 def _model(folder: RunFolder, config: RunConfig) -> PreTrainedModel:

@@ -21,14 +21,15 @@ def chosen_rate(folder: RunFolder, sweep: Sequence[str]) -> float:
     A run that diverged has lost; of equal losses the lower rate wins.
 
     Raises:
-        RecordError: a run of the sweep is not finished, or all have diverged.
+        RecordError: a run of the sweep is not finished.
+        ValueError: all have diverged.
     """
     tried = [_result(folder.path.parent / name) for name in sweep]
     finite = [each for each in tried if each["heldout_loss"] is not None]
     if not finite:
-        raise RecordError(
+        raise ValueError(
             f"No run of the learning-rate sweep {', '.join(sweep)} has a finite held-out loss; expected at least one: "
-            "choose lower rates."
+            "choose lower rates in a new folder."
         )
     best = min(finite, key=lambda each: (each["heldout_loss"], each["learning_rate"]))
     write_json_atomically(

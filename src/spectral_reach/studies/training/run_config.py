@@ -153,7 +153,8 @@ def check_data(config: RunConfig, data: Dataset) -> None:
     if planned != data.content_hash:
         raise ValueError(
             f"The data of run {config.name!r} have changed: content hash {data.content_hash[:12]}, expected "
-            f"{planned[:12]}. Resume it with the interpreter and packages that began it, or begin a new folder."
+            f"{planned[:12]}. Restore the files, or the interpreter and packages, that it was planned with, or begin a "
+            "new folder."
         )
     if dict(data.dimensions) != dict(config.model.dimensions):
         raise ValueError(

@@ -19,21 +19,30 @@ def trackers(model: nn.Module, folder: RunFolder, config: RunConfig) -> Iterator
     measurement = config.measurement
     steps = config.measured_steps
     with ExitStack() as held:
-        train = held.enter_context(_tracker(model, folder.measurements, config, steps, measurement.units_of_trace))
+        train = held.enter_context(
+            _tracker(model, folder.measurements, config, steps, measurement.units_of_trace, None)
+        )
         if not measurement.heldout_units:
             yield train, None
             return
         units = min(measurement.probed_units, measurement.heldout_units)
-        yield train, held.enter_context(_tracker(model, folder.heldout_measurements, config, steps, units))
+        yield (
+            train,
+            held.enter_context(
+                _tracker(model, folder.heldout_measurements, config, steps, units, measurement.heldout_units)
+            ),
+        )
 
 
-def _tracker(model: nn.Module, table: Table, config: RunConfig, steps: Sequence[int], units: int) -> Tracker:
+def _tracker(
+    model: nn.Module, table: Table, config: RunConfig, steps: Sequence[int], units: int, most: int | None
+) -> Tracker:
+    """``most``: units of every measurement where these are fewer than the run's own."""
     measurement, training = config.measurement, config.training
-    heldout = measurement.heldout_units
 
     def noise_units(step: int) -> int | None:
         wanted = measurement.units_of_noise(step, training.steps)
-        return wanted if wanted is None or not heldout else min(wanted, heldout)
+        return wanted if wanted is None or most is None else min(wanted, most)
 
     return Tracker(
         model,
