@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spectral_reach.studies.data import Dataset, parse_name
 from spectral_reach.studies.family import FamilyConfig
 from spectral_reach.studies.plan import FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
+from spectral_reach.studies.training.run_config import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,14 +71,17 @@ class FamiliesConfig:
             RecordError: the cache cannot be written.
         """
         families: dict[str, FamilyPlan] = {}
-        loaded: dict[str, Dataset] = {}
+        loaded: dict[str, tuple[DataConfig, Dataset]] = {}
         for name, family in self.families.items():
             key = repr(sorted(family.data.as_dict().items()))
             if key not in loaded:
-                loaded[key] = family.data.outline() if outlined else family.data.load()
-            families |= family.plan(
+                # The settings stay as the user gave them; runs say which data these were.
+                data = family.data if outlined else family.data.resolved()
+                loaded[key] = data, data.outline() if outlined else data.load()
+            data, content = loaded[key]
+            families |= replace(family, data=data).plan(
                 name,
-                loaded[key],
+                content,
                 seeds=self.seeds,
                 threads=self.threads,
                 backbones=() if family.backbones is None else families[family.backbones].runs,

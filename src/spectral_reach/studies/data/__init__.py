@@ -10,4 +10,5 @@ from spectral_reach.studies.data.registry import known as known
 from spectral_reach.studies.data.registry import load as load
 from spectral_reach.studies.data.registry import outline as outline
 from spectral_reach.studies.data.registry import parse_name as parse_name
+from spectral_reach.studies.data.registry import resolved as resolved
 from spectral_reach.studies.data.tokens import TokenData as TokenData

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectral_reach.studies.data.dataset import Part
+from spectral_reach.studies.data.options import absolute_path
 from spectral_reach.studies.data.tokens import Counts
 
 if TYPE_CHECKING:
@@ -72,6 +73,32 @@ def with_end(tokenizer: Tokenizer, end: str | None) -> DocumentTokenizer:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     name = end if end is not None else next((usual for usual in _END_NAMES if usual in vocabulary), None)
     return DocumentTokenizer(tokenizer=tokenizer, append=None if name is None else vocabulary[name], end=name)
+
+
+def resolved_tokenizer(name: str) -> str:
+    """A local file or folder by its absolute path, anything else (a name on the hub) as it is.
+
+    Raises:
+        SettingTypeError: ``name`` is no string.
+        ValueError: it is empty.
+    """
+    path = absolute_path("tokenizer", name)
+    return path if Path(path).exists() else name
+
+
+def local_vocabulary(name: str) -> int:
+    """The vocabulary of a tokenizer in a local file or folder, for plans that ask no network.
+
+    Raises:
+        ValueError: it is on the hub; or as ``load_tokenizer``.
+    """
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix == ".json":
+        return load_tokenizer(name).vocabulary
+    raise ValueError(
+        f"tokenizer is {name!r}, neither a file nor a folder; a dry run asks no hub, so it cannot know its vocabulary. "
+        "Expected a local tokenizer: give the model's tokenizer.json as a file, or leave the dry run out."
+    )
 
 
 def load_tokenizer(name: str) -> DocumentTokenizer:

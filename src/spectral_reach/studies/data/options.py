@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spectral_reach.studies.config import SettingTypeError
+from spectral_reach.studies.config import SettingTypeError, check_whole_number
 
 
 def check_text(name: str, value: object) -> None:
@@ -18,6 +18,29 @@ def check_text(name: str, value: object) -> None:
         raise SettingTypeError(f"{name} is {value!r}, a {type(value).__name__}; expected text.")
     if not value:
         raise ValueError(f"{name} is empty; expected at least one character.")
+
+
+def check_at_least_one(name: str, value: int, unit: str = "") -> None:
+    """Refuse what is no whole number above 0.
+
+    Raises:
+        SettingTypeError: it is no whole number.
+        ValueError: "name is value; expected at least 1 unit".
+    """
+    check_whole_number(name, value)
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 1{unit and ' '}{unit}.")
+
+
+def absolute_path(name: str, value: object) -> str:
+    """The path ``value``, ``~`` expanded, from the root; whether something is there is not asked.
+
+    Raises:
+        SettingTypeError: it is no string.
+        ValueError: it is empty.
+    """
+    check_text(name, value)
+    return str(Path(str(value)).expanduser().absolute())
 
 
 def existing_path(name: str, value: object, what: str) -> Path:

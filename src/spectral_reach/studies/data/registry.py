@@ -9,15 +9,19 @@ from typing import Any
 from spectral_reach.studies.data.dataset import Dataset
 
 Loader = Callable[..., Dataset]
+Resolver = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 _loaders: dict[str, Loader] = {}
 _outlines: dict[str, Loader] = {}
+_resolvers: dict[str, Resolver] = {}
 
 
-def register(name: str, outline: Loader | None = None) -> Callable[[Loader], Loader]:
+def register(name: str, outline: Loader | None = None, resolved: Resolver | None = None) -> Callable[[Loader], Loader]:
     """Make a loader known under ``name``. Its keyword arguments are the options of the data set.
 
-    ``outline``: for data that have to be downloaded first, what the same options say of them without the data.
+    ``outline``: for data that have to be downloaded or tokenised first, what the same options say of them without that.
+    ``resolved``: for options whose meaning depends on where or when they are read, the same data by options that mean
+    the same everywhere and always.
     """
 
     def add(loader: Loader) -> Loader:
@@ -25,6 +29,7 @@ def register(name: str, outline: Loader | None = None) -> Callable[[Loader], Loa
             raise ValueError(f"A data set named {name!r} is registered already; choose another name.")
         _loaders[name] = loader
         _outlines[name] = loader if outline is None else outline
+        _resolvers[name] = dict if resolved is None else resolved
         return loader
 
     return add
@@ -43,6 +48,18 @@ def outline(name: str, **options: Any) -> Dataset:
     """
     _check_options(name, options)
     return _outlines[name](**options)
+
+
+def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with local paths made absolute and branches of a hub replaced by commits, which may ask that hub.
+
+    What a run's folder holds: a worker loads the same data from it, in another folder and without a network.
+
+    Raises:
+        ValueError: the name or an option is unknown, missing or of the wrong type, or the hub cannot be reached.
+    """
+    _check_options(name, options)
+    return _resolvers[name](options)
 
 
 def load(name: str, **options: Any) -> Dataset:

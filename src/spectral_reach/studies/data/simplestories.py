@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from spectral_reach.studies.config import check_whole_number
 from spectral_reach.studies.data.cache import cached_files
 from spectral_reach.studies.data.dataset import Part
-from spectral_reach.studies.data.document_tokenizer import DocumentTokenizer, first_line, load_tokenizer
+from spectral_reach.studies.data.document_tokenizer import (
+    DocumentTokenizer,
+    first_line,
+    load_tokenizer,
+    local_vocabulary,
+    resolved_tokenizer,
+)
 from spectral_reach.studies.data.documents import rows_of
 from spectral_reach.studies.data.file_hashes import file_hash
-from spectral_reach.studies.data.options import check_text, existing_folder
+from spectral_reach.studies.data.options import absolute_path, check_at_least_one, check_text, existing_folder
 from spectral_reach.studies.data.outline import Outline
 from spectral_reach.studies.data.registry import register
 from spectral_reach.studies.data.token_streams import open_streams, write_facts, write_streams
@@ -45,18 +51,34 @@ def outline_simplestories(
     tokenizer: str = TOKENIZER,
     revision: str = "main",
 ) -> Outline:
-    """The published data set with the published tokenizer; how many tokens a story has is about right."""
-    count = PUBLISHED_STORIES if stories is None else stories
+    """The published data set; how many tokens a story has is about right. Whether a folder is there is not asked."""
+    _check_options(context=context, stories=stories, tokenizer=tokenizer, revision=revision)
+    if folder is not None:
+        check_text("folder", folder)
+    count = PUBLISHED_STORIES if stories is None else min(stories, PUBLISHED_STORIES)
+    vocabulary = PUBLISHED_VOCABULARY if tokenizer == TOKENIZER else local_vocabulary(tokenizer)
     return Outline(
         name="simplestories",
         label="Text (SimpleStories)",
-        dimensions={"vocabulary": PUBLISHED_VOCABULARY, "context": context},
+        dimensions={"vocabulary": vocabulary, "context": context},
         train_units=count * TOKENS_A_STORY // context,
         heldout_units=PUBLISHED_HELDOUT * TOKENS_A_STORY // context,
     )
 
 
-@register("simplestories", outline=outline_simplestories)
+def resolved_simplestories(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Stories from the hub by their commit, a folder and a local tokenizer by their absolute paths."""
+    found = dict(options)
+    if "tokenizer" in options:
+        found["tokenizer"] = resolved_tokenizer(options["tokenizer"])
+    if options.get("folder") is not None:
+        return {**found, "folder": absolute_path("folder", options["folder"])}
+    revision = options.get("revision", "main")
+    check_text("revision", revision)
+    return {**found, "revision": _commit(revision)}
+
+
+@register("simplestories", outline=outline_simplestories, resolved=resolved_simplestories)
 def load_simplestories(
     *,
     folder: str | None = None,
@@ -76,7 +98,8 @@ def load_simplestories(
         context: T, the tokens of a sequence; sequences are consecutive windows and may span stories.
         stories: how many of the training stories to take, from the first; by default all.
         tokenizer: a name on the hub, a folder, or a JSON file of the ``tokenizers`` library.
-        revision: branch, tag or commit on the hub. A commit needs no network once the tokens are in the cache.
+        revision: branch, tag or commit on the hub. A commit needs no network once the tokens are in the cache, and a
+            tokenizer from the hub in that of its own library. Studies write the commit into the folders of their runs.
 
     Raises:
         ValueError: an option is out of range; the hub cannot be reached; files are missing, damaged or without stories;
@@ -85,15 +108,7 @@ def load_simplestories(
         ImportError: the extra is missing.
         RecordError: the cache folder cannot be written.
     """
-    check_whole_number("context", context)
-    if context < 1:
-        raise ValueError(f"context is {context}; expected at least 1 token.")
-    if stories is not None:
-        check_whole_number("stories", stories)
-        if stories < 1:
-            raise ValueError(f"stories is {stories}; expected at least 1.")
-    check_text("tokenizer", tokenizer)
-    check_text("revision", revision)
+    _check_options(context=context, stories=stories, tokenizer=tokenizer, revision=revision)
     if folder is None:
         commit = _commit(revision)
         source, facts = [commit.encode()], {"revision": commit}
@@ -119,6 +134,14 @@ def load_simplestories(
         facts={**facts, **streams.facts},
         **streams.sequences(context),
     )
+
+
+def _check_options(*, context: int, stories: int | None, tokenizer: str, revision: str) -> None:
+    check_at_least_one("context", context, "token")
+    if stories is not None:
+        check_at_least_one("stories", stories)
+    check_text("tokenizer", tokenizer)
+    check_text("revision", revision)
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +30,10 @@ class DataConfig:
     def as_dict(self) -> dict[str, Any]:
         """Name and options side by side."""
         return {"name": self.name, **self.options}
+
+    def resolved(self) -> DataConfig:
+        """The same data by options that a worker elsewhere and without a network reads; see ``data.resolved``."""
+        return replace(self, options=data_sets.resolved(self.name, self.options))
 
     def load(self) -> Dataset:
         """The data themselves; see ``data.load`` for the errors."""
