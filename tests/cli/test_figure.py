@@ -53,6 +53,16 @@ def invoke(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def test_settings_of_its_studies_can_be_changed(tmp_path: Path) -> None:
+    change = ("--set", f"{small_tasks.STUDY}.count=2")
+    code, _, errors = invoke("figure", FIGURE, "--preset", "toy", *change, "--out", tmp_path / "f")
+    assert code == ExitCode.OK, errors
+    assert Results(tmp_path / "f").names() == ("square-0", "square-1")
+    code, _, errors = invoke("figure", FIGURE, "--study", tmp_path / "f", *change)
+    assert code == ExitCode.BAD_INPUT
+    assert "--set goes with --preset" in " ".join(errors.split())
+
+
 def test_the_study_is_run_then_drawn_and_the_same_command_does_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

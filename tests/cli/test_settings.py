@@ -2,7 +2,7 @@
 
 import pytest
 
-from spectral_reach.cli.settings import parse
+from spectral_reach.cli.settings import of_studies, parse
 
 
 def test_paths_become_groups_and_values_are_json() -> None:
@@ -29,3 +29,12 @@ def test_paths_become_groups_and_values_are_json() -> None:
 def test_a_wrong_assignment_is_refused(assignments: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse(assignments)
+
+
+def test_changes_go_to_the_study_that_they_name() -> None:
+    settings = of_studies(("vit", "probes"), "toy", parse(["vit.seeds=[1]", "vit.threads=2"]))
+    assert settings == {"vit": {"preset": "toy", "seeds": [1], "threads": 2}, "probes": {"preset": "toy"}}
+    with pytest.raises(ValueError, match="--set got a setting of 'music'; expected STUDY.PATH=VALUE with one of the"):
+        of_studies(("vit",), "toy", parse(["music.seeds=[1]"]))
+    with pytest.raises(ValueError, match="--set vit=3 sets a whole study; expected vit.SETTING=VALUE"):
+        of_studies(("vit",), "toy", parse(["vit=3"]))

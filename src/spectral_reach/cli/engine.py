@@ -14,7 +14,10 @@ Engine = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Runs at a time; threads of the tasks after them.", show_default="one a core"),
+    typer.Option(
+        help="Runs at a time, on the CUDA devices in turn if there are any; threads of the tasks after them.",
+        show_default="one a CUDA device, else one a core",
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -28,7 +31,10 @@ CpusPerRun = Annotated[
 ]
 GpusPerRun = Annotated[
     float | None,
-    typer.Option(help="With --engine ray: GPUs that a run takes; 0.5 for two runs on one.", show_default="none"),
+    typer.Option(
+        help="With --engine ray: GPUs that a run takes; 0.5 for two runs on one, 0 for runs on the CPU.",
+        show_default="1 if the cluster has any",
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,14 @@ def figure(
             show_default="figures/NAME-PRESET; STUDY/figures, of several the folder figures beside the first",
         ),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="STUDY.PATH=VALUE",
+            help="With --preset: change a setting of a study, e.g. vit.families.vit.data.folder=/data; repeatable.",
+        ),
+    ] = None,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -63,7 +72,9 @@ def figure(
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     if preset is not None:
         folder = Path("figures") / f"{name}-{preset}" if out is None else out
-        files = entry.draw(_run(entry, preset, folder, options), folder / "figures")
+        files = entry.draw(_run(entry, preset, changes or (), folder, options), folder / "figures")
+    elif changes:
+        raise ValueError("--set goes with --preset: nothing is run with --study. Leave it out.")
     elif unused := as_arguments(options):
         raise ValueError(f"{unused[0]} goes with --preset: nothing is run with --study. Leave it out.")
     else:
@@ -87,7 +98,7 @@ def _presets(entry: FigureEntry) -> list[str]:
     return [preset for preset in first if all(preset in presets for presets in others)]
 
 
-def _run(entry: FigureEntry, preset: str, folder: Path, options: EngineOptions) -> list[Path]:
+def _run(entry: FigureEntry, preset: str, changes: Sequence[str], folder: Path, options: EngineOptions) -> list[Path]:
     """Bring the studies of a figure to their end, in ``folder`` or, several, in a folder of their name in it.
 
     Raises:
@@ -95,6 +106,7 @@ def _run(entry: FigureEntry, preset: str, folder: Path, options: EngineOptions) 
         RecordError, RunsFailedError, Stopped: as ``run_study``.
     """
     from spectral_reach.cli.running import run_study
+    from spectral_reach.cli.settings import of_studies, parse
 
     if preset not in _presets(entry):
         raise ValueError(
@@ -102,8 +114,10 @@ def _run(entry: FigureEntry, preset: str, folder: Path, options: EngineOptions) 
             f"{' and '.join(entry.studies)} can be run in."
         )
     command = ["spectral-reach", "figure", entry.name, "--preset", preset, "--out", str(folder)]
+    command += [word for change in changes for word in ("--set", change)]
     command += as_arguments(options)
+    settings = of_studies(entry.studies, preset, parse(changes))
     folders = [folder] if len(entry.studies) == 1 else [folder / study for study in entry.studies]
     for study, place in zip(entry.studies, folders, strict=True):
-        run_study(study, {"preset": preset}, place, options=options, command=command)
+        run_study(study, settings[study], place, options=options, command=command)
     return folders

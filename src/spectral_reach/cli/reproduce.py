@@ -47,12 +47,12 @@ def reproduce(
     the others from being run and reported.
     """
     from spectral_reach.cli.running import resumable, say_cost, say_dry_run
-    from spectral_reach.cli.settings import parse
+    from spectral_reach.cli.settings import of_studies, parse
 
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     entries = _entries(what)
     names = tuple(dict.fromkeys(study for entry in entries for study in entry.studies))
-    settings = _settings(names, preset, parse(changes or ()))
+    settings = of_studies(names, preset, parse(changes or ()))
     if dry_run:
         for name in names:
             say_dry_run(name, settings[name])
@@ -79,18 +79,6 @@ def _entries(what: str) -> list[FigureEntry]:
     from spectral_reach.figures.registry import FIGURES, figure
 
     return list(FIGURES.values()) if what == ALL else [figure(what)]
-
-
-def _settings(names: Sequence[str], preset: str, changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    if unknown := [name for name in changes if name not in names]:
-        raise ValueError(
-            f"--set got a setting of {unknown[0]!r}; expected STUDY.PATH=VALUE with one of the studies "
-            f"{', '.join(names)}."
-        )
-    for name, change in changes.items():
-        if not isinstance(change, Mapping):
-            raise ValueError(f"--set {name}={change} sets a whole study; expected {name}.SETTING=VALUE.")
-    return {name: {"preset": preset, **changes.get(name, {})} for name in names}
 
 
 def _check_folders(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> None:

@@ -122,9 +122,13 @@ def _expected(plan: StudyPlan, options: EngineOptions) -> str:
     threads = options.task_threads
     if not plan.runs:
         return f"{expected_cost(plan, threads)}, with {threads} thread{'s' if threads > 1 else ''}"
-    workers = options.at_once(max(run.threads for run in plan.runs))
+    devices = options.cuda_devices() if any(run.training.device != "cpu" for run in plan.runs) else 0
+    workers = options.at_once(max(run.threads for run in plan.runs), devices)
     if workers is None:
         return f"{expected_cost(plan, 1)} one at a time; on Ray as many at a time as there is room for"
+    if devices:
+        here = "a CUDA device" if devices == 1 else f"{devices} CUDA devices"
+        return f"{expected_cost(plan, workers)} on CPU cores, {workers} at a time; less on {here}, as here"
     return f"{expected_cost(plan, workers)}, {workers} at a time"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -30,6 +30,23 @@ def parse(assignments: Iterable[str]) -> dict[str, Any]:
             raise ValueError(f"--set {path} comes twice; give one value.")
         group[name] = _value(text)
     return settings
+
+
+def of_studies(names: Sequence[str], preset: str, changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each study: the preset, with the changes that name it.
+
+    Raises:
+        ValueError: a change names no study, or no setting of one.
+    """
+    if unknown := [name for name in changes if name not in names]:
+        raise ValueError(
+            f"--set got a setting of {unknown[0]!r}; expected STUDY.PATH=VALUE with one of the studies "
+            f"{', '.join(names)}."
+        )
+    for name, change in changes.items():
+        if not isinstance(change, Mapping):
+            raise ValueError(f"--set {name}={change} sets a whole study; expected {name}.SETTING=VALUE.")
+    return {name: {"preset": preset, **changes.get(name, {})} for name in names}
 
 
 def _value(text: str) -> Any:

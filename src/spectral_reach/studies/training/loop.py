@@ -3,7 +3,8 @@
 Everything a step does is a function of the configuration, the number of the step and the state that a checkpoint
 holds (weights, the optimiser's averages, torch's generators): batches are drawn from (seed, step), the learning rate
 is computed from the step, and measuring changes nothing. So a run killed at any moment and resumed writes, bit for
-bit, the files of an undisturbed one; the steps after the last checkpoint are made again.
+bit, the files of an undisturbed one; the steps after the last checkpoint are made again. On a CUDA device, where sums
+are not always taken in the same order, that holds up to rounding, which training amplifies.
 """
 
 from __future__ import annotations
