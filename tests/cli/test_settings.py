@@ -34,7 +34,7 @@ def test_a_wrong_assignment_is_refused(assignments: list[str], says: str) -> Non
 def test_changes_go_to_the_study_that_they_name() -> None:
     settings = of_studies(("vit", "probes"), "toy", parse(["vit.seeds=[1]", "vit.threads=2"]))
     assert settings == {"vit": {"preset": "toy", "seeds": [1], "threads": 2}, "probes": {"preset": "toy"}}
-    with pytest.raises(ValueError, match="--set got a setting of 'music'; expected STUDY.PATH=VALUE with one of the"):
+    with pytest.raises(ValueError, match=r"--set got a setting of 'music'; expected STUDY.PATH=VALUE with one of the"):
         of_studies(("vit",), "toy", parse(["music.seeds=[1]"]))
-    with pytest.raises(ValueError, match="--set vit=3 sets a whole study; expected vit.SETTING=VALUE"):
+    with pytest.raises(ValueError, match=r"--set vit=3 sets a whole study; expected vit.SETTING=VALUE"):
         of_studies(("vit",), "toy", parse(["vit=3"]))
