@@ -5,15 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_library import write_library
 
+from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies import probes, registry, scaling_pixels, scaling_text, vit, vit_mup
-from spectral_reach.studies.data import stdlib
+from spectral_reach.studies.data import TokenData, stdlib
+from spectral_reach.studies.data.image_rows import ImageRows
+from spectral_reach.studies.data.images import ImageData
 from spectral_reach.studies.dry_run import expected_run, expected_runs
 from spectral_reach.studies.families import from_dict
 from spectral_reach.studies.learning_rate import RateConfig
 from spectral_reach.studies.plan import StudyPlan
+from spectral_reach.studies.training.loop import train
+from spectral_reach.studies.training.run_config import facts_of
 
 STUDIES = {
     "scaling-text": scaling_text,
@@ -225,3 +231,34 @@ def test_probes_take_less_than_full_training() -> None:
     full, probe = plan.families["full"].runs[-1], plan.families["random"].runs[-1]
     assert expected_run(probe).flops < 0.4 * expected_run(full).flops
     assert expected_run(probe).memory < expected_run(full).memory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["scaling-text", "scaling-pixels", "vit-mup"])
+def test_the_smallest_run_of_the_papers_size_starts_and_trains_here(study: str, tmp_path: Path) -> None:
+    plan = registry.find(study).outline({"preset": "paper"})
+    run = min((run for run in plan.runs if not run.needs), key=lambda run: run.model.parameters * run.training.steps)
+    rng = np.random.default_rng(0)
+    sizes = run.model.dimensions
+    made: dict[str, Any] = {"name": "random", "label": "random", "description": "random", "content_hash": ""}
+    if "context" in sizes:
+        tokens = rng.integers(sizes["vocabulary"], size=(8, sizes["context"] + 1)).astype(np.uint16)
+        data: Any = TokenData(train=tokens, heldout=tokens, vocabulary=sizes["vocabulary"], **made)
+    else:
+        images = rng.integers(256, size=(8, 32, 32, 3)).astype(np.uint8)
+        rows = ImageRows((images,))
+        classes = rng.integers(10, size=8)
+        data = ImageData(
+            train=rows, heldout=rows, train_labels=classes, heldout_labels=classes, classes=10,
+            mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), **made,
+        )  # fmt: skip
+    # The model, the precision and the optimiser are the paper's; the batch is what fits into seconds.
+    training = replace(run.training, steps=3, warmup_steps=1, batch_size=2, heldout_units=2, device="cpu")
+    measurement = replace(run.measurement, units=2, late_units=2, late_measurements=1, heldout_units=2)
+    small_one = replace(run, training=training, measurement=measurement, facts=facts_of(data, run.model))
+    folder = RunFolder.create(tmp_path / "run", small_one.as_dict())
+    assert train(folder, small_one, data)
+    losses = [row["train_loss"] for row in folder.losses.rows()[:3]]
+    assert all(np.isfinite(losses))
+    if not run.training.may_diverge:
+        assert all(row["chi_net"] > 0 for row in folder.measurements.rows())
