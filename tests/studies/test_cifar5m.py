@@ -230,6 +230,38 @@ def test_impossible_options_are_named(folder: Path, options: dict[str, object], 
     assert not converted()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "words"}, "task is 'words'; expected 'pixels' or 'classes'"),
+        ({"parts": [5]}, r"parts is \[5\]; expected .* \(part 5 is held out\)"),
+        ({"levels": 300}, "levels is 300; expected 2 to 256"),
+        ({"levels": "16"}, "levels is '16', a str; expected a whole number"),
+        ({"colour": "red"}, "colour is 'red'; expected 'grey' or 'rgb'"),
+        ({"size": 12}, "size is 12; expected a divisor of the images' 32 pixels"),
+        ({"task": "classes", "levels": 8}, "levels given with task 'classes'; expected none"),
+        ({"folder": 3}, "folder is 3, a int; expected text"),
+    ],
+)
+def test_an_outline_refuses_impossible_options_too(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.outline("cifar5m", **{"folder": "not/there/yet", **options})
+
+
+@pytest.mark.parametrize("options", [{"levels": 16, "colour": "rgb", "size": 8}, {"task": "classes"}, {"parts": [0]}])
+def test_an_outline_has_the_dimensions_of_the_data(folder: Path, options: dict[str, object]) -> None:
+    outlined = data.outline("cifar5m", folder="not/there/yet", **options)
+    loaded = data.load("cifar5m", folder=str(folder), **options)
+    assert outlined.dimensions == loaded.dimensions
+    assert outlined.units("train") == cifar5m.IMAGES_A_PART * loaded.units("train") // TRAIN
+
+
+def test_runs_name_the_folder_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    resolved = data.resolved("cifar5m", {"folder": "cifar5m", "task": "classes"})
+    assert resolved == {"folder": str(tmp_path / "cifar5m"), "task": "classes"}
+
+
 def test_the_folder_is_asked_for_by_name() -> None:
     with pytest.raises(ValueError, match="'cifar5m' lacks its option 'folder'; give it, for example as cifar5m:FOLDER"):
         data.load("cifar5m")

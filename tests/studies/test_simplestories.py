@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,15 @@ import pytest
 from small_texts import document, word_piece, write_parquet
 from tokenizers import Tokenizer
 
-from spectral_reach.studies import data
+from spectral_reach.records.run_folder import RunFolder
+from spectral_reach.studies import data, scaling_text
 from spectral_reach.studies.data import cache, simplestories
+from spectral_reach.studies.engines.local import run_all
+from spectral_reach.studies.families import FamiliesConfig
+from spectral_reach.studies.learning_rate import RateConfig
+from spectral_reach.studies.study_folder import write_plan
+from spectral_reach.studies.training.config import MeasurementConfig
+from spectral_reach.studies.training.run_config import DataConfig
 
 TRAIN = [document(number) for number in range(40)]
 TEST = [document(number) for number in range(40, 60)]
@@ -185,6 +193,114 @@ def test_the_hub_is_streamed_at_one_commit(folder: Path, tokenizer: str, monkeyp
     again = data.load("simplestories", tokenizer=tokenizer, context=16, revision=COMMIT)
     assert again.content_hash == loaded.content_hash
     assert len(hub.asked) == 3
+
+
+@pytest.fixture
+def hub_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The tokenizer of the models as the hub's own library keeps it once it was read, for this process and others."""
+    from huggingface_hub import constants
+
+    kept = tmp_path / "hf" / "hub" / f"models--{simplestories.TOKENIZER.replace('/', '--')}"
+    files = kept / "snapshots" / COMMIT
+    files.mkdir(parents=True)
+    word_piece(tmp_path).rename(files / "tokenizer.json")
+    (files / "config.json").write_text('{"model_type": "llama"}')
+    (files / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "[EOS]", "unk_token": "[UNK]"}'
+    )
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return simplestories.TOKENIZER
+
+
+def study_of(options: dict[str, object]) -> FamiliesConfig:
+    """One run of two steps."""
+    toy = scaling_text.toy()
+    family = replace(
+        toy.families["text"],
+        data=DataConfig(name="simplestories", options=options),
+        widths=(16,),
+        rates=RateConfig(),
+        training=replace(
+            toy.families["text"].training,
+            steps=2,
+            batch_size=2,
+            warmup_steps=1,
+            heldout_units=4,
+            heldout_every=2,
+            checkpoint_every=2,
+        ),
+        measurement=MeasurementConfig(per_decade=1, width=1, units=2, late_measurements=0, late_units=2),
+    )
+    return replace(toy, families={"text": family}, seeds=(0,))
+
+
+@pytest.mark.slow
+def test_a_worker_without_a_network_trains_on_what_was_planned(
+    hub_tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as planning:
+        hub = Hub(planning)
+        plan = study_of({"context": 16}).plan("scaling-text")
+    name = simplestories.HUB_NAME
+    assert hub.asked == [(name, "main"), (name, "train", COMMIT), (name, "test", COMMIT)]
+    assert plan.settings["families"]["text"]["data"] == {"name": "simplestories", "context": 16}
+    (folder,) = write_plan(tmp_path / "study", plan)
+    run = RunFolder.open(folder)
+    assert run.config["data"] == {"name": "simplestories", "context": 16, "revision": COMMIT}
+    run_all([folder], workers=1)
+    assert run.is_finished
+
+
+def test_local_copies_are_named_from_the_root(
+    folder: Path, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"folder": folder.name, "tokenizer": Path(tokenizer).name, "context": 16}
+    plan = study_of(given).plan("scaling-text")
+    assert plan.settings["families"]["text"]["data"] == {"name": "simplestories", **given}
+    (run,) = plan.runs
+    assert run.data.options == {"folder": str(folder), "tokenizer": tokenizer, "context": 16}
+    monkeypatch.chdir("/")
+    assert run.data.load().content_hash == run.facts["data_hash"]
+    # A name on the hub is none of a file.
+    assert data.resolved("simplestories", {"tokenizer": "a/b", "revision": COMMIT}) == {
+        "tokenizer": "a/b",
+        "revision": COMMIT,
+    }
+
+
+def test_a_plan_without_a_network_names_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"\(revision 'main'\) could not be read .* give the option folder"):
+        study_of({}).plan("scaling-text")
+
+
+def test_an_outline_has_the_vocabulary_of_a_local_tokenizer(tokenizer: str) -> None:
+    outlined = data.outline("simplestories", context=16, stories=32, tokenizer=tokenizer)
+    assert outlined.dimensions == {"vocabulary": Tokenizer.from_file(tokenizer).get_vocab_size(), "context": 16}
+    assert outlined.units("train") == 500
+    assert data.outline("simplestories").dimensions == {"vocabulary": 4096, "context": 512}
+    every = data.outline("simplestories", stories=10**9).units("train")
+    assert every == data.outline("simplestories").units("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context": 0}, "context is 0; expected at least 1 token"),
+        ({"context": "16"}, "context is '16', a str; expected a whole number"),
+        ({"stories": 0}, "stories is 0; expected at least 1"),
+        ({"revision": ""}, "revision is empty"),
+        ({"folder": 3}, "folder is 3, a int; expected text"),
+        ({"tokenizer": "/nowhere/t.json"}, "tokenizer is '/nowhere/t.json', which does not exist"),
+        ({"tokenizer": "a/b"}, "tokenizer is 'a/b', neither a file nor a folder; a dry run asks no hub"),
+    ],
+)
+def test_an_outline_refuses_impossible_options_too(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.outline("simplestories", **options)
 
 
 def test_no_more_is_streamed_than_is_asked_for(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:

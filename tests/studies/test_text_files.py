@@ -14,6 +14,7 @@ from spectral_reach.studies.data import cache, documents, text, text_pieces
 from spectral_reach.studies.data.documents import find_documents, rows_of
 from spectral_reach.studies.data.split import part_of
 from spectral_reach.studies.data.text_pieces import PIECE, pieces
+from spectral_reach.studies.training.run_config import DataConfig
 
 SMALL = {"vocabulary": 280, "context": 16}
 DOCUMENTS = [document(number) for number in range(150)]
@@ -332,6 +333,56 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, damage: object) -> None:
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ValueError, match=rf"{file.name} cannot be read as a tokenizer: .*Expected a whole JSON file"):
         data.load("text", path=str(tmp_path / "some.jsonl"), tokenizer=str(file))
+
+
+def test_an_outline_knows_sizes_and_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    # No text: whoever decodes or tokenises it fails.
+    (tmp_path / "texts" / "a.txt").write_bytes(b"\xff" * 48_000)
+    outlined = data.outline("text", path=str(tmp_path / "texts"), context=50)
+    assert outlined.dimensions == {"vocabulary": 4096, "context": 50}
+    assert (outlined.units("train"), outlined.units("heldout")) == (304, 16)
+    assert outlined.label == "Text (texts)"
+    assert "48,000 bytes in 1 files of texts, at about 3 bytes a token" in outlined.description
+    assert not cache.cache_root().exists()
+    assert data.outline("text", path=str(tmp_path), vocabulary=300).dimensions["vocabulary"] == 300
+    file = word_piece(tmp_path)
+    given = data.outline("text", path=str(tmp_path / "texts"), tokenizer=str(file))
+    assert given.dimensions["vocabulary"] == Tokenizer.from_file(str(file)).get_vocab_size()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocabulary": 256}, "vocabulary is 256; expected at least 257, every byte"),
+        ({"context": 0}, "context is 0; expected at least 1"),
+        ({"column": ""}, "column is empty"),
+        ({"path": "/nowhere/at/all"}, "path is '/nowhere/at/all', which does not exist; expected a file or folder of"),
+        ({"vocabulary": 300, "tokenizer": "x"}, "vocabulary is 300 with the tokenizer 'x', which has its own"),
+        ({"tokenizer": "a/b"}, "tokenizer is 'a/b', neither a file nor a folder; a dry run asks no hub"),
+    ],
+)
+def test_an_outline_refuses_impossible_options_too(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    jsonl(tmp_path / "some.jsonl", DOCUMENTS)
+    with pytest.raises(ValueError, match=message):
+        data.outline("text", **{"path": str(tmp_path), **options})
+
+
+def test_runs_name_files_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, tokenizer = jsonl(tmp_path / "some.jsonl", DOCUMENTS), word_piece(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = DataConfig(name="text", options={"path": file.name, "tokenizer": tokenizer.name, "context": 16})
+    resolved = given.resolved()
+    assert resolved.options == {"path": str(file), "tokenizer": str(tokenizer), "context": 16}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.resolved("text", {"path": "~/some.jsonl"}) == {"path": str(file)}
+    planned = given.load()
+    monkeypatch.chdir("/")
+    assert resolved.load().content_hash == planned.content_hash
+    with pytest.raises(ValueError, match="which does not exist"):
+        given.load()
+    with pytest.raises(ValueError, match="path is 3, a int; expected text"):
+        data.resolved("text", {"path": 3})
 
 
 def test_the_path_can_follow_the_name() -> None:
