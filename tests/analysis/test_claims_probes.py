@@ -75,6 +75,15 @@ def test_probing_that_grows_too_or_full_training_that_shrinks_contradicts(tmp_pa
     assert verdicts(probes(tmp_path / "probes", full_net=full, random_net=random), CLAIMS[2]) == {"chi_net": verdict}
 
 
+def test_full_training_known_badly_contradicts_nothing(tmp_path):
+    """Half its growth, 1 on average, lies below that of probing, but may well lie above it: seeds differ by far."""
+    made = probes(tmp_path, random_net=1.5, write=False)
+    made["full"] = [replace(run, chi_net_growth=1.35 if run.seed else 0.75) for run in made["full"]]
+    (net,) = findings(evaluate({"probes": write_study(tmp_path / "probes", made, study="probes")}), CLAIMS[2])
+    assert net.verdict == INCONCLUSIVE, net
+    assert "probing by 1.39" in net.reason
+
+
 def test_what_cannot_be_told_is_inconclusive(tmp_path):
     same = probes(tmp_path / "same", advantage=1.0, growth=0.0, seed_spread=0.5, full_net=1.0)
     table = evaluate({"probes": same})

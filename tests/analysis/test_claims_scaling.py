@@ -107,6 +107,17 @@ def test_curves_that_move_against_each_other_contradict(tmp_path, measure):
     assert late.statistic != curve.statistic
 
 
+def test_runs_without_a_correlation_are_told(tmp_path):
+    runs = family(sizes=SIZES[:2])
+    runs[1] = replace(runs[1], heldout_units=0)
+    _, curve = findings(of_text(tmp_path, runs), "train-and-test-agree", "chi_pos")
+    assert (curve.verdict, curve.n) == (SUPPORTED, 3)
+    assert curve.statistic.endswith("over training, mean over sizes")
+    assert curve.reason.endswith(
+        "; left out: 1 of 4 runs (0 windows have a held-out and a training position, 5 are needed)."
+    )
+
+
 @pytest.fixture(scope="module")
 def vague_world(tmp_path_factory: pytest.TempPathFactory) -> ClaimsTable:
     """Three sizes, one seed, noise as large as the position of the population late in training."""

@@ -12,10 +12,10 @@ from spectral_reach.studies.analysis.curve_correlation import curve_correlation
 from spectral_reach.studies.analysis.early_peak import early_peaks
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.interval import Interval
-from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.mean_of_sizes import RunValue, mean_of_sizes
 from spectral_reach.studies.analysis.position_share import position_share
 from spectral_reach.studies.analysis.positive import why_not_positive
-from spectral_reach.studies.analysis.size_ratio import as_factor, size_ratios
+from spectral_reach.studies.analysis.size_ratio import Pair, as_factor, size_ratios
 from spectral_reach.studies.analysis.verdict import Verdict, above, below, within
 from spectral_reach.studies.analysis.windows import windows
 
@@ -24,6 +24,11 @@ RUN = SyntheticRun(name="run", parameters=20_000, steps=100, heldout_units=32)
 
 def estimate(value: float, stderr: float, n: int = 12) -> Estimate:
     return Estimate(value=value, stderr=stderr, n=n)
+
+
+def pairs_of(above: list[Estimate], below: list[Estimate]) -> list[Pair]:
+    """Of one size, seeds 0, 1, ..."""
+    return [Pair(seed=seed, above=a, below=b) for seed, (a, b) in enumerate(zip(above, below, strict=True))]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -74,7 +79,7 @@ def test_ratios_are_those_of_the_means_over_seeds():
     a = [[4.0, 6.0], [1.0, 3.0]]
     b = [[2.0, 2.0], [4.0, 4.0]]
     pairs = {
-        size: [(estimate(x, 0.0), estimate(y, 0.0)) for x, y in zip(above_, below_, strict=True)]
+        size: pairs_of([estimate(x, 0.0) for x in above_], [estimate(y, 0.0) for y in below_])
         for size, above_, below_ in zip((100, 10_000), a, b, strict=True)
     }
     ratios = size_ratios(pairs, ("above", "below"))
@@ -84,7 +89,8 @@ def test_ratios_are_those_of_the_means_over_seeds():
     np.testing.assert_allclose(ratios.stderr, spread / math.sqrt(2))
     assert (ratios.runs, ratios.degrees) == (4, 2)
     assert ratios.mean.value == pytest.approx(np.log(2.5 * 0.5) / 2)
-    assert ratios.mean.high - ratios.mean.value == pytest.approx(4.3027 * spread / 2, rel=1e-3)
+    # The seeds' own means over sizes, (-0.2 - 0.5) / 2 and its opposite, differ by more: one degree of freedom.
+    assert ratios.mean.high - ratios.mean.value == pytest.approx(12.7062 * 0.7 / 2, rel=1e-3)
     assert ratios.slope.value == pytest.approx(np.log(0.5 / 2.5) / 2)  # over two decades
     assert as_factor(Interval(value=0.0, low=-math.log(2), high=math.log(2))) == Interval(value=1.0, low=0.5, high=2.0)
 
@@ -93,7 +99,7 @@ def test_what_a_seed_does_to_both_cancels():
     rng = np.random.default_rng(0)
     shared = rng.lognormal(0, 0.5, (3, 2))
     pairs = {
-        10 ** (i + 3): [(estimate(3 * x, 0.03 * x), estimate(x, 0.01 * x)) for x in seeds]
+        10 ** (i + 3): pairs_of([estimate(3 * x, 0.03 * x) for x in seeds], [estimate(x, 0.01 * x) for x in seeds])
         for i, seeds in enumerate(shared)
     }
     ratios = size_ratios(pairs, ("above", "below"))
@@ -107,13 +113,11 @@ def test_intervals_of_ratios_cover_the_truth():
     for _ in range(600):
         pairs = {}
         for size, truth in ((1000, 8.0), (3000, 4.0), (9000, 2.0)):
-            pairs[size] = [
-                (
-                    estimate(truth * seed * (1 + 0.1 * rng.standard_normal()), 0.1 * truth),
-                    estimate(1 + 0.1 * rng.standard_normal(), 0.1),
-                )
-                for seed in np.exp(0.15 * rng.standard_normal(3))
-            ]
+            seeds = np.exp(0.15 * rng.standard_normal(3))
+            pairs[size] = pairs_of(
+                [estimate(truth * seed * (1 + 0.1 * rng.standard_normal()), 0.1 * truth) for seed in seeds],
+                [estimate(1 + 0.1 * rng.standard_normal(), 0.1) for _ in seeds],
+            )
         ratios = size_ratios(pairs, ("above", "below"))
         mean, slope = ratios.mean, ratios.slope
         covered += mean.low <= math.log(4) <= mean.high
@@ -124,16 +128,16 @@ def test_intervals_of_ratios_cover_the_truth():
 
 def test_ratios_that_are_not_defined_say_why():
     good, missing = estimate(1.0, 0.1), Estimate.missing("there is no measurement")
-    weak = size_ratios({2000: [(estimate(1.0, 0.6), good), (estimate(-0.1, 0.6), good)]}, ("late", "early"))
+    weak = size_ratios({2000: pairs_of([estimate(1.0, 0.6), estimate(-0.1, 0.6)], [good] * 2)}, ("late", "early"))
     assert weak.reason == "late at 2k parameters is not significantly positive: (4.50 ± 4.24)×10⁻¹"
     assert math.isnan(weak.mean.low)
-    none = size_ratios({2000: [(good, good)], 5000: [(good, missing)]}, ("late", "early"))
+    none = size_ratios({2000: pairs_of([good], [good]), 5000: pairs_of([good], [missing])}, ("late", "early"))
     assert none.reason == "no run has both late and early at 5k parameters (there is no measurement)"
     assert size_ratios({}, ("late", "early")).reason == "no run has both late and early"
-    known = size_ratios({2000: [(good, good)]}, ("late", "early"))
+    known = size_ratios({2000: pairs_of([good], [good])}, ("late", "early"))
     assert known.minus(none).reason == none.reason
     assert math.isnan(known.slope.value)
-    other = size_ratios({3000: [(good, good)]}, ("late", "early"))
+    other = size_ratios({3000: pairs_of([good], [good])}, ("late", "early"))
     assert known.minus(other).reason == "no size has runs of both"
 
 
@@ -200,20 +204,63 @@ def test_correlation_over_windows_is_spearmans():
 
 
 def test_a_mean_of_sizes_counts_every_size_once():
+    lost = RunValue(parameters=20, seed=1, estimate=Estimate.missing("lost"))
     values = [
-        (10, estimate(1.0, 0.0)),
-        (10, estimate(3.0, 0.0)),
-        (20, estimate(8.0, 0.0)),
-        (20, Estimate.missing("lost")),
+        RunValue(parameters=10, seed=0, estimate=estimate(1.0, 0.0)),
+        RunValue(parameters=10, seed=1, estimate=estimate(3.0, 0.0)),
+        RunValue(parameters=20, seed=0, estimate=estimate(8.0, 0.0)),
+        lost,
     ]
     found = mean_of_sizes(values, most=6.0)
     assert found.interval.value == 5.0
-    assert found.runs == 3
-    # One degree of freedom, spread sqrt(2): errors of 1 and sqrt(2) of the two sizes.
-    assert found.interval.low == pytest.approx(5 - 12.7062 * math.sqrt(3) / 2, rel=1e-3)
+    assert (found.runs, found.left_out, found.why_left_out) == (3, 1, "lost")
+    # One degree of freedom, spread sqrt(2): errors of 1 and sqrt(2) of the two sizes, which may go the same way.
+    assert found.interval.low == pytest.approx(5 - 12.7062 * (1 + math.sqrt(2)) / 2, rel=1e-3)
     assert found.interval.high == 6.0
-    assert mean_of_sizes([(10, Estimate.missing("lost"))]).reason == "lost"
+    assert mean_of_sizes([lost]).reason == "lost"
     assert math.isnan(mean_of_sizes([], most=1.0).interval.high)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_means_over_sizes_whose_noise_is_alike_at_equal_seed_cover_the_truth(alike, known):
+    """Correlations as among runs that see the same units; the noise is in the runs' own errors, or between seeds."""
+    rng = np.random.default_rng(7)
+    covered, trials, noise = 0, 300, 0.1
+    for _ in range(trials):
+        shared, own = rng.standard_normal((1, 3)), rng.standard_normal((4, 3))
+        deviations = noise * (math.sqrt(alike) * shared + math.sqrt(1 - alike) * own)
+        stderr = noise if known else 0.0
+        of_runs = mean_of_sizes(
+            [
+                RunValue(parameters=size, seed=seed, estimate=estimate(size + deviations[size, seed], stderr))
+                for size in range(4)
+                for seed in range(3)
+            ]
+        ).interval
+        ratios = size_ratios(
+            {
+                size: pairs_of([estimate(2 * (1 + x), 2 * stderr) for x in deviations[size]], [estimate(1.0, 0.0)] * 3)
+                for size in range(4)
+            },
+            ("above", "below"),
+        ).mean
+        covered += of_runs.low <= 1.5 <= of_runs.high
+        covered += ratios.low <= math.log(2) <= ratios.high
+    assert 0.92 <= covered / (2 * trials) <= (1.0 if known and alike == 0 else 0.985)
+
+
+def test_one_seed_says_nothing_on_how_alike_sizes_are_so_the_worst_is_taken():
+    values = [RunValue(parameters=size, seed=3, estimate=estimate(1.0, 0.2, n=8)) for size in (10, 20, 30, 40)]
+    found = mean_of_sizes(values).interval
+    assert found.high - found.value == pytest.approx(2.3646 * 0.2, rel=1e-3)  # not half of it
+    pairs = {each.parameters: [Pair(seed=3, above=each.estimate, below=estimate(1.0, 0.0, n=8))] for each in values}
+    ratios = size_ratios(pairs, ("above", "below"))
+    assert ratios.mean.high == pytest.approx(2.3646 * 0.2, rel=1e-3)
+    # Where two families lack a common seed at some size, neither do they.
+    others = {size: [Pair(seed=4, above=pair.above, below=pair.below)] for size, (pair,) in pairs.items()}
+    less = ratios.minus(size_ratios(others, ("above", "below")), times=0.5).mean
+    assert less.high == pytest.approx(2.3646 * 0.2 * math.hypot(1, 0.5), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ share is
     V / (V + var(z)),    V = var(x) - the mean of the windows' own variances of x.
 
 At 1/2 both change as much, whether together or against each other; above 4/5 the changes of x are more than twice
-those of z, and x alone explains four fifths of the product's variance or more. The R^2 of a regression of x + z on x
-would not do alone: any two factors that move together give R^2 = 1.
+those of z. That says nothing on how much of the product's variance x explains, for which the correlation of x and z
+counts too: with var(x) = 1, var(z) = 1/4 and a correlation of -1/2 it is R^2 = 3/4. Nor would R^2 do instead: any two
+factors that move together give R^2 = 1.
 
 All runs of a size are averaged in the same windows, numerators and denominators apart; the share is that of their
 mean curve.

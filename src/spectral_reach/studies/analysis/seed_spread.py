@@ -10,12 +10,21 @@ size: the size's mean, if their spread is relative, or 1 for logarithms. tau com
 (1982): the deviations from the sizes' means, squared and over their variance with the mean w^2 of the size, add up to
 their degrees of freedom, sum_i (S_i - 1). Deviations that the runs' own errors explain leave tau = 0. An interval takes
 Student's factor for these degrees of freedom.
+
+Sizes are not independent of each other: runs of one seed draw the same units in the same order, whatever their size,
+so their noise is alike (late in training of text, by a correlation of 0.3 for chi_pos_unbiased and 0.5 or more for
+chi_pos and held-out measurements). A mean over sizes is then less certain than independent errors say, by up to the
+root of the number of sizes. Its standard error is therefore the larger of two (``error_of_mean``): that of independent
+sizes, with their degrees of freedom, and that of the S seeds' own means over sizes, with S - 1, in which whatever the
+sizes share is left as it is. Simulated with three seeds and four or five sizes, such intervals cover 93% to 97% for
+correlations from 0 to 1, and up to 99% where the noise is independent and known from the runs' own errors; those of
+independent sizes alone fall to 58%. Two seeds tell correlations badly: there they cover 89% at worst.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +96,32 @@ def _paule_mandel(squares: FloatArray, own: FloatArray, unit: FloatArray, degree
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return high
+
+
+def error_of_mean(stderr: FloatArray, degrees: int, by_seed: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """The standard error of the mean over sizes, each counted once, and its degrees of freedom.
+
+    Where fewer than two seeds have every size, nothing tells how alike the sizes' errors are: they are taken as wholly
+    so, and the error is the mean of the sizes' errors, the most that it can be.
+
+    Args:
+        stderr: (sizes) of the sizes' means.
+        degrees: of freedom of these errors.
+        by_seed: of each size what each seed gives, or how far that is from the size's mean.
+    """
+    complete = sorted(set.intersection(*(set(size) for size in by_seed)))
+    if len(complete) < 2:
+        return float(stderr.mean()), degrees
+    independent = math.hypot(*stderr.tolist()) / len(stderr)
+    means = np.array([[size[seed] for seed in complete] for size in by_seed]).mean(axis=0)
+    of_seeds = float(means.std(ddof=1)) / math.sqrt(len(complete))
+    return (of_seeds, len(complete) - 1) if of_seeds > independent else (independent, degrees)
+
+
+def seed_means(seeds: Sequence[int], values: FloatArray) -> dict[int, float]:
+    """The mean of the ``values`` of each seed, mostly one."""
+    of = np.array(seeds)
+    return {seed: float(values[of == seed].mean()) for seed in dict.fromkeys(seeds)}
 
 
 def student_interval(estimate: Estimate, degrees: int) -> Interval:

@@ -7,6 +7,10 @@ significantly positive (``positive``) leaves the ratios undefined.
 The error of log R_i comes from the seeds' deviations a_is / mean a_i - b_is / mean b_i, in which what a seed does to
 both cancels, and from the runs' own errors, sqrt((stderr a / mean a)^2 + (stderr b / mean b)^2) each, taken as
 independent (``seed_spread``).
+
+Runs of one seed see the same units at every size, so the errors of the sizes are alike. For their mean that is covered
+(``seed_spread.error_of_mean``); of a slope over sizes what they share drops out, and taking them as independent is
+cautious.
 """
 
 from __future__ import annotations
@@ -21,9 +25,26 @@ from spectral_reach.studies.analysis.estimate import LEAST_BLOCKS, Estimate, Flo
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.numbers import size
 from spectral_reach.studies.analysis.positive import why_not_positive
-from spectral_reach.studies.analysis.seed_spread import errors_of_means, student_interval
+from spectral_reach.studies.analysis.seed_spread import (
+    error_of_mean,
+    errors_of_means,
+    seed_means,
+    student_interval,
+)
 
-Pair = tuple[Estimate, Estimate]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Numerator and denominator of the run, or of the two runs, of one seed."""
+
+    seed: int
+    above: Estimate
+    below: Estimate
+
+    @property
+    def both(self) -> tuple[Estimate, Estimate]:
+        """The numerator first."""
+        return self.above, self.below
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +56,7 @@ class SizeRatios:
         logs: (S) natural logarithms of R_i.
         stderr: (S) theirs.
         degrees: of freedom of these errors.
+        deviations: (S) of the seeds' log ratios from the size's, to first order, by seed.
         runs: pairs behind all of them.
         reason: why there are none.
     """
@@ -43,13 +65,17 @@ class SizeRatios:
     logs: FloatArray
     stderr: FloatArray
     degrees: int
+    deviations: tuple[Mapping[int, float], ...]
     runs: int
     reason: str | None = None
 
     @property
     def mean(self) -> Interval:
-        """The mean of log R over the sizes, each counted once, with its 95% interval."""
-        return self._weighted(np.full(len(self.logs), 1 / max(1, len(self.logs))))
+        """The mean of log R over the sizes, each counted once, with its 95% interval, sizes alike at equal seed."""
+        if self.reason is not None:
+            return Interval.missing()
+        stderr, degrees = error_of_mean(self.stderr, self.degrees, self.deviations)
+        return student_interval(Estimate(value=float(self.logs.mean()), stderr=stderr, n=self.runs), degrees)
 
     @property
     def slope(self) -> Interval:
@@ -57,12 +83,17 @@ class SizeRatios:
         x = np.log10(np.array(self.parameters, dtype=np.float64))
         if len(x) < 2:
             return Interval.missing()
-        return self._weighted((x - x.mean()) / ((x - x.mean()) ** 2).sum())
+        weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+        value = Estimate(
+            value=float(weights @ self.logs), stderr=math.hypot(*(weights * self.stderr).tolist()), n=self.runs
+        )
+        return student_interval(value, self.degrees)
 
-    def minus(self, other: SizeRatios) -> SizeRatios:
-        """Log R less the log R of independent runs of the same sizes; of the sizes that both have.
+    def minus(self, other: SizeRatios, *, times: float = 1.0) -> SizeRatios:
+        """Log R less ``times`` the log R of other runs of the same sizes; of the sizes that both have.
 
-        Its degrees of freedom are the fewer of the two.
+        The errors of the two are taken as independent, which is cautious where a seed does the same to both. The
+        degrees of freedom are the fewer of the two.
         """
         if self.reason is not None or other.reason is not None:
             return _undefined(self.reason or other.reason or "")
@@ -73,19 +104,15 @@ class SizeRatios:
         its = [other.parameters.index(parameters) for parameters in both]
         return SizeRatios(
             parameters=tuple(both),
-            logs=self.logs[mine] - other.logs[its],
-            stderr=np.hypot(self.stderr[mine], other.stderr[its]),
+            logs=self.logs[mine] - times * other.logs[its],
+            stderr=np.hypot(self.stderr[mine], times * other.stderr[its]),
             degrees=min(self.degrees, other.degrees),
+            deviations=tuple(
+                {seed: a[seed] - times * b[seed] for seed in a if seed in b}
+                for a, b in ((self.deviations[i], other.deviations[j]) for i, j in zip(mine, its, strict=True))
+            ),
             runs=self.runs + other.runs,
         )
-
-    def _weighted(self, weights: FloatArray) -> Interval:
-        if self.reason is not None:
-            return Interval.missing()
-        value = Estimate(
-            value=float(weights @ self.logs), stderr=math.hypot(*(weights * self.stderr).tolist()), n=self.runs
-        )
-        return student_interval(value, self.degrees)
 
 
 def size_ratios(pairs: Mapping[int, Sequence[Pair]], names: tuple[str, str]) -> SizeRatios:
@@ -94,26 +121,30 @@ def size_ratios(pairs: Mapping[int, Sequence[Pair]], names: tuple[str, str]) -> 
     ``names`` are what a reason calls the two. A pair without value or error counts in no size; a size needs one with
     both.
     """
-    kept = {p: [pair for pair in pairs[p] if all(each.is_defined for each in pair)] for p in sorted(pairs)}
+    kept = {p: [pair for pair in pairs[p] if all(each.is_defined for each in pair.both)] for p in sorted(pairs)}
     if not kept or not all(kept.values()):
         return _undefined(_why_none(pairs, [p for p, known in kept.items() if not known], names))
     for side, name in enumerate(names):
         for parameters, known in kept.items():
-            reason = why_not_positive([pair[side] for pair in known])
+            reason = why_not_positive([pair.both[side] for pair in known])
             if reason is not None:
                 return _undefined(f"{name} at {size(parameters)} parameters is {reason}")
-    above, below = ([_Side.of([pair[side] for pair in known]) for known in kept.values()] for side in (0, 1))
+    above, below = ([_Side.of([pair.both[side] for pair in known]) for known in kept.values()] for side in (0, 1))
+    relative = [a.relative - b.relative for a, b in zip(above, below, strict=True)]
     errors = errors_of_means(
-        [a.relative - b.relative for a, b in zip(above, below, strict=True)],
+        relative,
         [np.hypot(a.relative_error, b.relative_error) for a, b in zip(above, below, strict=True)],
         [1.0] * len(kept),
-        blocks=min(LEAST_BLOCKS, *(each.n for known in kept.values() for pair in known for each in pair)),
+        blocks=min(LEAST_BLOCKS, *(each.n for known in kept.values() for pair in known for each in pair.both)),
     )
     return SizeRatios(
         parameters=tuple(kept),
         logs=np.log([a.mean / b.mean for a, b in zip(above, below, strict=True)]),
         stderr=errors.stderr,
         degrees=errors.degrees,
+        deviations=tuple(
+            seed_means([pair.seed for pair in known], size) for known, size in zip(kept.values(), relative, strict=True)
+        ),
         runs=sum(len(known) for known in kept.values()),
     )
 
@@ -134,14 +165,16 @@ class _Side:
 
 
 def _why_none(pairs: Mapping[int, Sequence[Pair]], lacking: Sequence[int], names: tuple[str, str]) -> str:
-    reasons = {each.reason for p in lacking for pair in pairs[p] for each in pair if each.reason is not None}
+    reasons = {each.reason for p in lacking for pair in pairs[p] for each in pair.both if each.reason is not None}
     of = f" at {', '.join(size(p) for p in lacking)} parameters" if lacking else ""
     why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
     return f"no run has both {names[0]} and {names[1]}{of}{why}"
 
 
 def _undefined(reason: str) -> SizeRatios:
-    return SizeRatios(parameters=(), logs=np.empty(0), stderr=np.empty(0), degrees=1, runs=0, reason=reason)
+    return SizeRatios(
+        parameters=(), logs=np.empty(0), stderr=np.empty(0), degrees=1, deviations=(), runs=0, reason=reason
+    )
 
 
 def as_factor(log: Interval) -> Interval:

@@ -15,5 +15,7 @@ def backbone_ratio(families: ProbeFamilies, measure: str) -> SizeRatios:
         partner = pretrained.get((run.parameters, run.seed))
         if run.is_finished and partner is not None:
             random, trained = late_average(run), late_average(partner)
-            pairs.setdefault(run.parameters, []).append((getattr(random, measure), getattr(trained, measure)))
+            pairs.setdefault(run.parameters, []).append(
+                Pair(seed=run.seed, above=getattr(random, measure), below=getattr(trained, measure))
+            )
     return size_ratios(pairs, (f"late {measure} on random backbones", f"late {measure} on pre-trained backbones"))

@@ -5,8 +5,9 @@ sizes, of full training over that of probes on random backbones.
 
 Supported if three 95% intervals agree: the ratio of the two growths lies above 1, full training grows by more than 1,
 and probing, in logarithms, by less than half as much. Contradicted if the ratio lies below 1, or full training grows
-by less than 1, or probing by more than half as much. Else inconclusive. chi_net is the same for both measures of
-position.
+by less than 1, or probing by more than half as much. Else inconclusive. "Half as much" is judged by the interval of
+log(growth in probing) - log(growth in full training) / 2 against 0, in which the errors of both count: full training
+known badly can decide nothing. chi_net is the same for both measures of position.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ LESS = 0.5
 def judge(families: ProbeFamilies, measure: str) -> Judgement:
     """The rule of this file's head."""
     full, probing = (growth_of_chi_net(families.by_role[role]) for role in (FULL, RANDOM))
-    difference = full.minus(probing)
+    difference, excess = full.minus(probing), probing.minus(full, times=LESS)
     verdict = (
-        Verdict.INCONCLUSIVE if difference.reason is not None else _verdict(full.mean, probing.mean, difference.mean)
+        Verdict.INCONCLUSIVE if difference.reason is not None else _verdict(full.mean, difference.mean, excess.mean)
     )
     growths = [with_interval(*_ends(as_factor(each.mean))) for each in (full, probing)]
     return Judgement(
@@ -56,15 +57,16 @@ def growth_of_chi_net(family: FamilyData) -> SizeRatios:
             m = run.measurements
             first = group(m.step, m.n_units)[0]
             late = m.step >= math.ceil(LATE_FRACTION * run.steps)
-            pair = (mean(m.chi_net[late], in_sequence=True), mean(m.chi_net[first]))
+            pair = Pair(seed=run.seed, above=mean(m.chi_net[late], in_sequence=True), below=mean(m.chi_net[first]))
             pairs.setdefault(run.parameters, []).append(pair)
     return size_ratios(pairs, ("late chi_net", "the first chi_net"))
 
 
-def _verdict(full: Interval, probing: Interval, difference: Interval) -> Verdict:
-    if difference.low > 0 and full.low > 0 and probing.high < LESS * full.value:
+def _verdict(full: Interval, difference: Interval, excess: Interval) -> Verdict:
+    """From the logarithms of full training's growth, of the ratio, and of what probing has beyond half of it."""
+    if difference.low > 0 and full.low > 0 and excess.high < 0:
         return Verdict.SUPPORTED
-    if difference.high < 0 or full.high < 0 or probing.low > LESS * full.value:
+    if difference.high < 0 or full.high < 0 or excess.low > 0:
         return Verdict.CONTRADICTED
     return Verdict.INCONCLUSIVE
 

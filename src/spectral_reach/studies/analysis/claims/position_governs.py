@@ -1,11 +1,12 @@
 """Claim: chi_net * chi_pos is governed by chi_pos.
 
 Statistic: over windows of measurements after warm-up, the share of log chi_pos in the variances of log chi_pos and
-log chi_net (``position_share``), mean over sizes, seeds averaged first. It is 1 where chi_net stands still.
+log chi_net (``position_share``), mean over sizes, seeds averaged first. It is 1 where chi_net stands still. All sizes
+see the same units, so their errors are taken as wholly alike (``mean_of_sizes``).
 
-*Governed* means a share above 0.8: chi_pos changes more than twice as much as chi_net, and explains at least four
-fifths of the variance of their product. Supported if the 95% interval lies above 0.8, contradicted if it lies below,
-else inconclusive. Slope and R^2 of log(chi_net chi_pos) against log chi_pos are given besides.
+*Governed* means a share above 0.8: the variance of log chi_pos is more than four times that of log chi_net. Supported
+if the 95% interval lies above 0.8, contradicted if it lies below, else inconclusive. Slope and R^2 of
+log(chi_net chi_pos) against log chi_pos are given besides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from spectral_reach.studies.analysis.claims.claim import claim_on_families
 from spectral_reach.studies.analysis.claims.finding import Judgement
 from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
 from spectral_reach.studies.analysis.interval import Interval
-from spectral_reach.studies.analysis.mean_of_sizes import MeanOfSizes, mean_of_sizes
+from spectral_reach.studies.analysis.mean_of_sizes import MeanOfSizes, RunValue, mean_of_sizes
 from spectral_reach.studies.analysis.numbers import signed
 from spectral_reach.studies.analysis.numbers import size as size_in_words
 from spectral_reach.studies.analysis.position_share import PositionShare, position_share
@@ -31,7 +32,9 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     finished = [run for run in family.runs if run.is_finished]
     sizes = sorted({run.parameters for run in finished})
     shares = [position_share([run for run in finished if run.parameters == size], measure) for size in sizes]
-    result = mean_of_sizes([(size, each.share) for size, each in zip(sizes, shares, strict=True)], most=1)
+    result = mean_of_sizes(
+        [RunValue(parameters=size, estimate=each.share) for size, each in zip(sizes, shares, strict=True)], most=1
+    )
     lacking = [(size, each.share.reason) for size, each in zip(sizes, shares, strict=True) if not each.share.is_defined]
     if lacking:
         reason = f"at {size_in_words(lacking[0][0])} parameters {lacking[0][1]}"

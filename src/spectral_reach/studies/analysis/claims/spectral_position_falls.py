@@ -34,7 +34,9 @@ def judge_fall(family: FamilyData, measure: str) -> Judgement:
         runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
         for run, peak in zip(runs, early_peaks(runs), strict=True):
             late = late_average(run)
-            pairs.setdefault(parameters, []).append((getattr(late, measure), getattr(peak, measure)))
+            pairs.setdefault(parameters, []).append(
+                Pair(seed=run.seed, above=getattr(late, measure), below=getattr(peak, measure))
+            )
             peak_units.update(peak.n_units)
             late_units.update(late.n_units)
     ratios = size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))

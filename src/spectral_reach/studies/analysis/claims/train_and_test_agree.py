@@ -6,9 +6,10 @@ Two statistics, each with a finding of its own:
    interval lies within 1 / 1.2 to 1.2 (equivalence within 20%), contradicted if it lies outside, else inconclusive.
    Inconclusive too where an average is not significantly positive, and for mini-batch chi_pos where the two have
    different numbers of units, on which it depends.
-2. Over training: Spearman's correlation of the two over windows of measurements, mean over runs. Supported if its
+2. Over training: Spearman's correlation of the two over windows of measurements, mean over sizes. Supported if its
    interval lies above 0.5, contradicted if it lies below 0 (they move against each other), else inconclusive: noise
-   alone brings a correlation down to anything between.
+   alone brings a correlation down to anything between. Runs without such a correlation do not count, and the reason
+   says how many and why.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
 from spectral_reach.studies.analysis.curve_correlation import curve_correlation
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.late_average import late_average
-from spectral_reach.studies.analysis.mean_of_sizes import mean_of_sizes
+from spectral_reach.studies.analysis.mean_of_sizes import RunValue, mean_of_sizes
 from spectral_reach.studies.analysis.numbers import size
 from spectral_reach.studies.analysis.size_ratio import Pair, as_factor, size_ratios
 from spectral_reach.studies.analysis.study_data import FamilyData
@@ -38,7 +39,9 @@ def judge_late(family: FamilyData, measure: str) -> Judgement:
     for run in family.runs:
         if run.is_finished:
             held, train = late_average(run, heldout=True), late_average(run)
-            pairs.setdefault(run.parameters, []).append((getattr(held, measure), getattr(train, measure)))
+            pairs.setdefault(run.parameters, []).append(
+                Pair(seed=run.seed, above=getattr(held, measure), below=getattr(train, measure))
+            )
             units.add((held.n_units, train.n_units))
     ratios = size_ratios(pairs, (f"late held-out {measure}", f"late {measure}"))
     ratio, reason = as_factor(ratios.mean), ratios.reason
@@ -72,7 +75,14 @@ _AGREEMENT = {
 def judge_curve(family: FamilyData, measure: str) -> Judgement:
     """The second statistic of this file's head."""
     finished = [run for run in family.runs if run.is_finished]
-    result = mean_of_sizes([(run.parameters, curve_correlation(run, measure)) for run in finished], least=-1, most=1)
+    result = mean_of_sizes(
+        [
+            RunValue(parameters=run.parameters, seed=run.seed, estimate=curve_correlation(run, measure))
+            for run in finished
+        ],
+        least=-1,
+        most=1,
+    )
     rho = result.interval
     if rho.low > TOGETHER:
         verdict, sentence = Verdict.SUPPORTED, "Held-out and training position rise and fall together"
@@ -82,8 +92,10 @@ def judge_curve(family: FamilyData, measure: str) -> Judgement:
         verdict, sentence = Verdict.INCONCLUSIVE, f"The interval is neither above {TOGETHER} nor below 0"
     if result.reason is not None:
         sentence = f"Not decided: {result.reason}"
+    elif result.left_out:
+        sentence += f"; left out: {result.left_out} of {len(finished)} runs ({result.why_left_out})"
     return Judgement(
-        statistic=f"Spearman correlation of {measure} on held-out and on training data over training, mean over runs",
+        statistic=f"Spearman correlation of {measure} on held-out and on training data over training, mean over sizes",
         interval=rho,
         n=result.runs,
         counted="runs",
