@@ -59,6 +59,7 @@ def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [EngineOptions().at_once(threads) for threads in (1, 3, 16)] == [8, 2, 1]
     assert [EngineOptions(engine=name, workers=5).at_once(3) for name in ("local", "ray")] == [5, 5]
     assert EngineOptions(engine="ray").at_once(3) is None
+    assert [EngineOptions(workers=workers).at_once(3, devices=4) for workers in (None, 5)] == [4, 5]
     assert EngineOptions().task_threads == 8
     assert EngineOptions(workers=3).task_threads == 3
     assert EngineOptions(engine="ray", workers=100).task_threads == 8

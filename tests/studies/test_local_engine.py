@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_runs import contents, digits, folder_of, small_run
 
 from spectral_reach.records.errors import RecordError
@@ -19,6 +20,8 @@ from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.engines import resources
 from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
 from spectral_reach.studies.engines.local import run_all
+from spectral_reach.studies.engines.places import Places
+from spectral_reach.studies.engines.planned_run import PlannedRun
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.progress import Progress
 from spectral_reach.studies.worker import ExitCode, execute
@@ -225,3 +228,112 @@ def test_a_run_begins_when_it_has_what_it_needs_and_a_core_for_each_of_its_threa
     assert [(progress.run, progress.phase) for progress in told if progress.phase != "training"] == [
         (name, phase) for name in ("little", "less", "chosen") for phase in ("starting", "finished")
     ]
+
+
+def planned(device: str, threads: int = 1) -> PlannedRun:
+    return PlannedRun(
+        folder=Path(device), name=device, needs=(), steps=1, flops=1, threads=threads, device=device, is_finished=False
+    )
+
+
+def taken(places: Places, run: PlannedRun) -> list[str | None]:
+    """The places that are left for such runs, all taken."""
+    given = []
+    while places.has_room_for(run):
+        given.append(places.take(run))
+    return given
+
+
+def test_runs_have_a_device_each_and_those_on_the_cpu_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_cores", lambda: 4)
+    monkeypatch.setattr(resources, "cuda_devices", lambda: ("2", "5", "7"))
+    cpu, auto, cuda = planned("cpu", threads=2), planned("auto", threads=4), planned("cuda", threads=4)
+    places = Places([cpu, auto, cuda], workers=None)
+    assert taken(places, auto) == ["2", "5", "7"]
+    assert not places.has_room_for(cuda)
+    assert taken(places, cpu) == [None, None]
+    places.give_back("5")
+    assert not places.has_room_for(cpu)
+    assert taken(places, cuda) == ["5"]
+    places.give_back(None)
+    assert not places.has_room_for(cuda)
+    assert taken(places, cpu) == [None]
+
+
+@pytest.mark.parametrize(("workers", "given"), [(1, ["2"]), (3, ["2", "5", "2"]), (4, ["2", "5", "2", "5"])])
+def test_workers_are_given_the_devices_in_turn(workers: int, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "cuda_devices", lambda: ("2", "5"))
+    cpu, auto = planned("cpu"), planned("auto")
+    places = Places([cpu, auto], workers=workers)
+    assert taken(places, auto) == given
+    assert not places.has_room_for(cpu)
+    places.give_back("2")
+    # It is the number of runs that counts, whichever they are.
+    assert taken(places, cpu) == [None]
+    assert not places.has_room_for(auto)
+
+
+def test_without_devices_every_run_has_cores_and_the_cpu_alone_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_cores", lambda: 4)
+    monkeypatch.setattr(resources, "cuda_devices", tuple)
+    assert taken(Places([planned("auto", threads=2), planned("cpu")], workers=None), planned("auto")) == [None, None]
+
+    def unexpected() -> tuple[str, ...]:
+        raise AssertionError("no run may use a device")
+
+    monkeypatch.setattr(resources, "cuda_devices", unexpected)
+    assert taken(Places([planned("cpu")], workers=3), planned("cpu")) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [
+        (None, 2, ("0", "1")),
+        ("3,1", 2, ("3", "1")),
+        ("GPU-1a, GPU-2b", 2, ("GPU-1a", "GPU-2b")),
+        ("6,-1,2", 1, ("6",)),
+        ("", 0, ()),
+    ],
+)
+def test_devices_are_called_what_the_variable_calls_them(
+    visible: str | None, count: int, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert resources.cuda_devices() == names
+    # What CUDA cannot use is no device, whatever the driver counts.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resources.cuda_devices() == ()
+
+
+def test_a_worker_sees_its_own_device_alone_and_hands_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "what the parent sees")
+    monkeypatch.setattr(resources, "available_cores", lambda: 4)
+    monkeypatch.setattr(resources, "cuda_devices", lambda: ("7",))
+    seen: dict[str, str] = {}
+
+    class StandIn(subprocess.Popen[bytes]):
+        """A worker that has finished at once: nothing but what it is given matters here."""
+
+        def __init__(self, command: list[str], *, env: dict[str, str], **others: Any) -> None:
+            seen[Path(command[-1]).name] = env["CUDA_VISIBLE_DEVICES"]
+            super().__init__([sys.executable, "-c", ""], env=env, **others)
+
+    monkeypatch.setattr(subprocess, "Popen", StandIn)
+    runs = [
+        small_run("first", steps=5, device="auto"),
+        small_run("second", steps=4, device="auto"),
+        small_run("other", steps=3),
+    ]
+    told: list[Progress] = []
+    run_all([folder_of(config, tmp_path / config.name).path for config in runs], on_progress=told.append)
+    assert seen == {"first": "7", "second": "7", "other": "what the parent sees"}
+    order = [(progress.run, progress.phase) for progress in told]
+    # Four cores would do for all three; the second waits for the device.
+    assert order[:2] == [("first", "starting"), ("other", "starting")]
+    assert order.index(("first", "finished")) < order.index(("second", "starting"))
+    assert order.count(("second", "finished")) == 1

@@ -234,7 +234,7 @@ def test_an_address_is_for_a_process_without_ray(ray: ModuleType, tmp_path: Path
 
 def test_more_than_there_is_is_told_at_once(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed; it comes with the extra spectral-reach[ray]")
-    folder = folder_of(small_run(steps=3), tmp_path / "run").path
+    folder = folder_of(small_run(steps=3, device="auto"), tmp_path / "run").path
     script = (
         "import sys; from pathlib import Path; from spectral_reach.studies.engines.ray import run_all\n"
         "for options in ({'address': '127.0.0.1:1'}, {'address': 'here:there'}, {'gpus_per_run': 640.0}):\n"

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from killing import LONG
 from small_runs import folder_of, small_run
 
@@ -15,7 +16,7 @@ from spectral_reach.studies.engines.ray_worker import Outcome, RayWorker
 
 def test_it_brings_a_run_to_its_end_and_logs_like_a_process_of_its_own(tmp_path: Path) -> None:
     folder = folder_of(small_run(steps=4), tmp_path / "run")
-    root, worker = logging.getLogger(), RayWorker()
+    root, worker = logging.getLogger(), RayWorker(Path.cwd())
     before = (root.level, list(root.handlers))
     assert worker.latest() is None
     outcome = worker.execute(folder.path, patience=0.0)
@@ -28,7 +29,7 @@ def test_it_brings_a_run_to_its_end_and_logs_like_a_process_of_its_own(tmp_path:
 
 
 def test_it_stops_at_a_checkpoint_when_it_is_asked_to(tmp_path: Path) -> None:
-    folder, worker = folder_of(LONG, tmp_path / "run"), RayWorker()
+    folder, worker = folder_of(LONG, tmp_path / "run"), RayWorker(Path.cwd())
     worker.stop()
     assert worker.execute(folder.path, patience=0.0).failure is None
     assert not folder.is_finished
@@ -39,7 +40,7 @@ def test_a_failure_comes_with_the_end_of_the_log_of_this_time(tmp_path: Path) ->
     config = small_run(steps=4)
     folder = folder_of(replace(config, facts={**config.facts, "data_hash": "0" * 64}), tmp_path / "run")
     (folder.path / "log.txt").write_text("what an earlier worker has said\n")
-    outcome = RayWorker().execute(folder.path, patience=0.0)
+    outcome = RayWorker(Path.cwd()).execute(folder.path, patience=0.0)
     assert outcome.failure is not None
     assert not outcome.refused
     assert outcome.failure.startswith(f"it failed in its Ray worker; the end of {folder.path / 'log.txt'}:\n")
@@ -52,14 +53,16 @@ def test_it_waits_for_a_lost_worker_to_let_go_of_the_folder_but_not_for_ever(tmp
     folder = folder_of(small_run(steps=4), tmp_path / "run")
     with folder.lock():
         began = time.monotonic()
-        outcome = RayWorker().execute(folder.path, patience=0.2)
+        outcome = RayWorker(Path.cwd()).execute(folder.path, patience=0.2)
         assert 0.2 <= time.monotonic() - began < 4.0
         assert outcome.refused
         assert outcome.failure is not None
         assert outcome.failure.startswith(f"{folder.path} is being written by process {os.getpid()}")
 
         outcomes: list[Outcome] = []
-        waiting = threading.Thread(target=lambda: outcomes.append(RayWorker().execute(folder.path, patience=60.0)))
+        waiting = threading.Thread(
+            target=lambda: outcomes.append(RayWorker(Path.cwd()).execute(folder.path, patience=60.0))
+        )
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()
@@ -71,7 +74,25 @@ def test_it_waits_for_a_lost_worker_to_let_go_of_the_folder_but_not_for_ever(tmp
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     folder = folder_of(small_run(steps=4), tmp_path / "run")
     (folder.path / "log.txt").mkdir()
-    outcome = RayWorker().execute(folder.path, patience=0.0)
+    outcome = RayWorker(Path.cwd()).execute(folder.path, patience=0.0)
     assert outcome.refused
     assert outcome.failure is not None
     assert "log.txt cannot be written: Is a directory" in outcome.failure
+
+
+def test_it_works_where_the_study_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere, started = tmp_path / "elsewhere", tmp_path / "started"
+    elsewhere.mkdir()
+    started.mkdir()
+    monkeypatch.chdir(elsewhere)  # and back at the end
+    assert (
+        RayWorker(started).execute(folder_of(small_run(steps=3), tmp_path / "run").path, patience=0.0).failure is None
+    )
+    assert Path.cwd() == started
+
+    missing = tmp_path / "missing"
+    outcome = RayWorker(missing).execute(folder_of(small_run(steps=3), tmp_path / "another").path, patience=0.0)
+    assert outcome.failure is not None
+    assert not outcome.refused
+    said = f"The study was started in {missing}, where this node cannot work: No such file or directory; expected every"
+    assert said in outcome.failure

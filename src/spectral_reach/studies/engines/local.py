@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from spectral_reach.studies.engines.places import Places
 from spectral_reach.studies.engines.planned_run import PlannedRun
 from spectral_reach.studies.engines.queue import RunQueue
-from spectral_reach.studies.engines.resources import at_once, environment_of_run
+from spectral_reach.studies.engines.resources import environment_of_run
 from spectral_reach.studies.engines.run_log import RunLog
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
 from spectral_reach.studies.worker import REFUSED, ExitCode
@@ -25,8 +26,9 @@ _SECONDS_TO_CHECKPOINT = 30.0
 def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: OnProgress = ignore) -> None:
     """Bring every run folder to its end, ``workers`` at a time, the most compute first of those that can begin.
 
-    Default: as many as have a core for each of their threads. Finished runs are skipped, others go on from their
-    checkpoint; a run begins when all that it needs are finished. On Ctrl-C the workers are asked to write a
+    Default: one on each CUDA device that torch sees, of the runs that may use one, and as many of the others as have a
+    core for each of their threads; a run sees no device but its own. Finished runs are skipped, others go on from
+    their checkpoint; a run begins when all that it needs are finished. On Ctrl-C the workers are asked to write a
     checkpoint; once they have, KeyboardInterrupt is raised.
 
     Raises:
@@ -38,14 +40,13 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected at least 1 process.")
     queue = RunQueue(runs, on_progress)
-    if workers is None:
-        workers = at_once(max((run.threads for run in queue.waiting), default=1))
+    places = Places(queue.waiting, workers)
     with selectors.DefaultSelector() as selector:
         running: list[_Worker] = []
         try:
             while queue.waiting or running:
-                while len(running) < workers and (run := queue.take()) is not None:
-                    worker = _Worker(run)
+                while (run := queue.take(places.has_room_for)) is not None:
+                    worker = _Worker(run, places.take(run))
                     running.append(worker)
                     selector.register(worker.stdout, selectors.EVENT_READ, worker)
                     on_progress(run.progress("starting"))
@@ -56,6 +57,7 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
                     selector.unregister(worker.stdout)
                     running.remove(worker)
                     failure = worker.failure()
+                    places.give_back(worker.device)
                     on_progress(replace(worker.latest, phase="finished" if failure is None else "failed"))
                     if failure is None:
                         queue.finish(worker.run)
@@ -70,8 +72,9 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
 class _Worker:
     """A process that executes a run, and what it has said so far; ``refused`` is what a folder said at the end."""
 
-    def __init__(self, run: PlannedRun) -> None:
+    def __init__(self, run: PlannedRun, device: str | None) -> None:
         self.run = run
+        self.device = device
         self.latest = run.progress("starting")
         self.refused: str | None = None
         self._rest = b""
@@ -82,7 +85,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment_of_run(run.threads)},
+                env={**os.environ, **environment_of_run(run.threads, device)},
                 # Ctrl-C in a terminal goes to the parent alone, which then asks its workers to stop.
                 process_group=0,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spectral_reach.studies.engines import resources
 from spectral_reach.studies.engines.resources import at_once, available_cores
 
 LOCAL, RAY = "local", "ray"
@@ -16,10 +17,11 @@ class EngineOptions:
 
     Attributes:
         engine: ``local``, processes of this machine, or ``ray``, workers of Ray.
-        workers: runs at a time; None: as many as have a core for each of their threads, or as Ray has room for.
+        workers: runs at a time; None: one on each CUDA device, on the CPU as many as have a core for each of their
+            threads, on Ray as many as it has room for.
         address: of a Ray cluster; None: a Ray of this machine's cores, unless ``RAY_ADDRESS`` is set.
         cpus_per_run: cores that Ray counts for a run; None: its threads.
-        gpus_per_run: GPUs that Ray gives a run; None: none.
+        gpus_per_run: GPUs that Ray gives a run that may use one; None: 1 if the cluster has any.
 
     Raises:
         ValueError: the engine is unknown, or a value is impossible or not for this engine.
@@ -54,10 +56,17 @@ class EngineOptions:
         """Threads of the tasks, which are done in this process whoever executes the runs."""
         return self.workers if self.workers is not None and self.engine == LOCAL else available_cores()
 
-    def at_once(self, threads: int) -> int | None:
-        """How many runs of ``threads`` threads are executed at a time; None if that is for a cluster to say."""
+    def cuda_devices(self) -> int:
+        """How many CUDA devices this machine has for runs that may use them; none if they are executed elsewhere."""
+        return len(resources.cuda_devices()) if self.engine == LOCAL else 0
+
+    def at_once(self, threads: int, devices: int = 0) -> int | None:
+        """How many runs of ``threads`` threads are executed at a time; None if that is for a cluster to say.
+
+        ``devices``: CUDA devices that they are executed on; 0 if on the CPU.
+        """
         if self.workers is not None:
             return self.workers
         if self.engine == LOCAL:
-            return at_once(threads)
+            return devices or at_once(threads)
         return None

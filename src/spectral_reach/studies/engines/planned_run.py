@@ -21,6 +21,7 @@ class PlannedRun:
         steps: updates in all.
         flops: of all its training.
         threads: of every tensor operation.
+        device: where it says that it computes: ``auto``, ``cpu`` or ``cuda``.
         is_finished: whether it has come to its end already.
     """
 
@@ -30,6 +31,7 @@ class PlannedRun:
     steps: int
     flops: int
     threads: int
+    device: str
     is_finished: bool
 
     @classmethod
@@ -50,8 +52,14 @@ class PlannedRun:
             steps=steps,
             flops=config.spent(steps)["flops"],
             threads=config.threads,
+            device=config.training.device,
             is_finished=run.is_finished,
         )
+
+    @property
+    def may_use_cuda(self) -> bool:
+        """Whether it computes on a CUDA device where it sees one."""
+        return self.device != "cpu"
 
     def progress(self, phase: Phase) -> Progress:
         """What is known of it without a word from whoever executes it."""

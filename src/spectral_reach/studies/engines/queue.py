@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spectral_reach.records.errors import RecordError
@@ -44,10 +44,10 @@ class RunQueue:
         """Runs that have not been given out, the most compute first."""
         return self._waiting
 
-    def take(self) -> PlannedRun | None:
-        """The run with the most compute of those that have all they need; None if every one has to wait."""
+    def take(self, has_room_for: Callable[[PlannedRun], bool] = lambda _: True) -> PlannedRun | None:
+        """The run with the most compute of those that have room and all they need; None if every one has to wait."""
         for run in self._waiting:
-            if self._finished.issuperset(run.needs):
+            if self._finished.issuperset(run.needs) and has_room_for(run):
                 self._waiting.remove(run)
                 return run
         return None

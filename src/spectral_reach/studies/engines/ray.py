@@ -1,8 +1,8 @@
 """Runs as workers of Ray: on a cluster, or on an instance of this machine that is started for them.
 
-Each run is an actor that executes it on the run's own folder, so every node has to see the folders, and the caches of
-data, under the same paths, and have this package installed. What Ray carries is paths, progress and reasons; the
-results are in the folders, the same as those of the local engine.
+Each run is an actor that executes it on the run's own folder, so every node has to see the folders, the caches of data
+and the directory that the study was started in under the same paths, and have this package installed. What Ray carries
+is paths, progress and reasons; the results are in the folders, the same as those of the local engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from spectral_reach.studies.engines.planned_run import PlannedRun
 from spectral_reach.studies.engines.queue import RunQueue
 from spectral_reach.studies.engines.ray_connection import connected, require_ray
 from spectral_reach.studies.engines.ray_run import RemoteRun
@@ -28,7 +29,7 @@ def run_all(
     workers: int | None = None,
     address: str | None = None,
     cpus_per_run: float | None = None,
-    gpus_per_run: float = 0.0,
+    gpus_per_run: float | None = None,
     retries: int = RETRIES,
     on_progress: OnProgress = ignore,
 ) -> None:
@@ -45,7 +46,8 @@ def run_all(
             of this machine's cores that is started for these runs and goes with them. A process that is connected to
             Ray already stays with that.
         cpus_per_run: cores that a run takes; default: its threads.
-        gpus_per_run: GPUs that a run takes; below 1, several runs share one.
+        gpus_per_run: GPUs that a run takes if it may use one; below 1, several runs share one; 0: all compute on the
+            CPU. Default: 1 if the cluster has any.
         retries: how often in a row a run may lose its worker without a new checkpoint in between and go on.
         on_progress: told how far each run is, about twice a second.
 
@@ -53,8 +55,8 @@ def run_all(
         RunsFailedError: some runs failed, with the end of each one's log, or need one that did; the others have
             finished. A ``FoldersRefusedError`` if all that failed is reading or writing their folders.
         RecordError: a folder cannot be read.
-        ValueError: an argument is impossible, a run needs one that is neither here nor finished, or no cluster answers
-            at ``address``.
+        ValueError: an argument is impossible, a run needs one that is neither here nor finished, no cluster answers at
+            ``address``, or a run that says ``cuda`` would be given no GPU.
         ModuleNotFoundError: Ray is not installed.
     """
     if workers is not None and workers < 1:
@@ -63,9 +65,24 @@ def run_all(
     queue = RunQueue(runs, on_progress)
     cpus = {run.folder: float(cpus_per_run or run.threads) for run in queue.waiting}
     if queue.waiting:
-        with connected(address, cpus=max(cpus.values()), gpus=gpus_per_run):
-            _execute(queue, workers, cpus, gpus_per_run, retries, on_progress)
+        wanted = gpus_per_run if any(run.may_use_cuda for run in queue.waiting) else 0.0
+        if wanted == 0:
+            _refuse_cuda(queue.waiting, "--gpus-per-run is 0")
+        with connected(address, cpus=max(cpus.values()), gpus=wanted) as gpus:
+            if gpus == 0:
+                _refuse_cuda(queue.waiting, "the Ray cluster has none now, and --gpus-per-run is not given")
+            _execute(queue, workers, cpus, gpus, retries, on_progress)
     queue.raise_failures()
+
+
+def _refuse_cuda(runs: Sequence[PlannedRun], because: str) -> None:
+    """Before anything starts: without a GPU, a run that says ``cuda`` would fail in its worker."""
+    for run in runs:
+        if run.device == "cuda":
+            raise ValueError(
+                f"Run {run.name!r} has the device 'cuda', and Ray would give it no GPU: {because}; expected a share of "
+                "one. Give --gpus-per-run 1 and a cluster with GPUs, or plan the runs with the device auto or cpu."
+            )
 
 
 def _execute(
@@ -82,7 +99,7 @@ def _execute(
     try:
         while queue.waiting or running:
             while (workers is None or len(running) < workers) and (run := queue.take()) is not None:
-                running.append(RemoteRun(run, cpus[run.folder], gpus, retries))
+                running.append(RemoteRun(run, cpus[run.folder], gpus if run.may_use_cuda else 0.0, retries))
             ray.wait([each.outcome for each in running], timeout=_SECONDS_BETWEEN_LOOKS)
             for each in tuple(running):
                 each.forward(on_progress)

@@ -34,10 +34,11 @@ def require_ray() -> None:
 
 
 @contextmanager
-def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None]:
+def connected(address: str | None, *, cpus: float, gpus: float | None) -> Iterator[float]:
     """Connected to the Ray that this process is connected to, else to that at ``address``, else to one of its own.
 
-    ``cpus`` and ``gpus``: what one run takes at most.
+    ``cpus`` and ``gpus``: what one run takes at most; the GPUs are what is handed back, and where they are None that is
+    1 if the cluster has any.
     """
     # Ray asks for it when it starts: a study sends nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -49,8 +50,9 @@ def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None
                 f"address is {address!r}, and this process is connected to a Ray already; expected None, to use that "
                 "one. Leave it out, or call ray.shutdown() first."
             )
-        _warn_of_room(cpus, gpus)
-        yield
+        share = _share_of_gpus(gpus)
+        _warn_of_room(cpus, share)
+        yield share
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
@@ -72,14 +74,15 @@ def connected(address: str | None, *, cpus: float, gpus: float) -> Iterator[None
                 "cluster is up, or leave the address out for a Ray of this machine alone."
             ) from error
     try:
-        here = ray.cluster_resources().get("GPU", 0.0)
-        if address == "local" and here < gpus:
+        share = _share_of_gpus(gpus)
+        here = _gpus_of_cluster()
+        if address == "local" and here < share:
             raise ValueError(
-                f"A run takes {gpus:g} GPUs, and Ray finds {here:g} on this machine; expected at most as many. Ask for "
-                "fewer, or give the address of a cluster that has them."
+                f"A run takes {share:g} GPUs, and Ray finds {here:g} on this machine; expected at most as many. Ask "
+                "for fewer, or give the address of a cluster that has them."
             )
-        _warn_of_room(cpus, gpus)
-        yield
+        _warn_of_room(cpus, share)
+        yield share
     finally:
         # One that was started above ends with its processes; a cluster that was there goes on without us.
         ray.shutdown()
@@ -95,6 +98,19 @@ def _knock(address: str) -> None:
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+
+
+def _share_of_gpus(asked: float | None) -> float:
+    """A cluster with GPUs is there for their sake: runs that may use one are not left to its CPUs without a word."""
+    if asked is not None:
+        return asked
+    return 1.0 if _gpus_of_cluster() > 0 else 0.0
+
+
+def _gpus_of_cluster() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0.0))
 
 
 def _warn_of_room(cpus: float, gpus: float) -> None:

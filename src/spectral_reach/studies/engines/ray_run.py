@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectral_reach.records.run_folder import RunFolder
@@ -38,14 +39,13 @@ class RemoteRun:
     def _begin(self, patience: float) -> None:
         import ray
 
-        variables = {**_told_from_here(), **environment_of_run(self.run.threads)}
-        if not self._resources["num_gpus"]:
-            # What a run computes on is what it was given: one without a GPU does not see those of its node.
-            variables["CUDA_VISIBLE_DEVICES"] = ""
+        # What a run computes on is what it was given: Ray says which GPU, one without does not see those of its node.
+        device = None if self._resources["num_gpus"] else ""
+        variables = {**_told_from_here(), **environment_of_run(self.run.threads, device)}
         actor = ray.remote(max_restarts=0, max_concurrency=2, **self._resources)(RayWorker)
         self._from = self._checkpoint()
         self._is_placed = False
-        self._actor: Any = actor.options(runtime_env={"env_vars": variables}).remote()
+        self._actor: Any = actor.options(runtime_env={"env_vars": variables}).remote(Path.cwd())
         self.outcome: Any = self._actor.execute.remote(self.run.folder.absolute(), patience)
         self._look: Any = self._actor.latest.remote()
 

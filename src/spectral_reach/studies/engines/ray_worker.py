@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,9 @@ class Outcome:
 class RayWorker:
     """An actor of Ray with threads for two calls: ``execute`` takes as long as the run, the others answer at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        """``directory``: where the study was started; relative paths in its settings and variables begin there."""
+        self._directory = directory
         self._latest: Progress | None = None
         self._stop = threading.Event()
 
@@ -51,6 +54,7 @@ class RayWorker:
                 try:
                     with RunFolder.open(folder).lock(timeout=patience):
                         pass
+                    _work_in(self._directory)
                     execute(folder, should_stop=self._stop.is_set, on_progress=self._keep)
                 except RecordError as error:
                     _log.error("%s", error)
@@ -72,6 +76,16 @@ class RayWorker:
 
     def _keep(self, progress: Progress) -> None:
         self._latest = progress
+
+
+def _work_in(directory: Path) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise ValueError(
+            f"The study was started in {directory}, where this node cannot work: {error.strerror}; expected every node "
+            "to see that directory. Start the study in one that they all see."
+        ) from error
 
 
 @contextmanager

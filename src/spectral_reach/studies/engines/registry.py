@@ -34,7 +34,7 @@ def engine(options: EngineOptions) -> Engine:
             workers=options.workers,
             address=options.address,
             cpus_per_run=options.cpus_per_run,
-            gpus_per_run=options.gpus_per_run or 0.0,
+            gpus_per_run=options.gpus_per_run,
         )
     from spectral_reach.studies.engines import local
 
