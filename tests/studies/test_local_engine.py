@@ -117,7 +117,7 @@ def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_ot
     here = folder_of(good, tmp_path / "here")
     assert train(here, good, digits())
     assert contents(folders[0].path) == contents(here.path)
-    assert "finished: held-out loss" in (folders[0].path / "log.txt").read_text()
+    assert "finished at step" in (folders[0].path / "log.txt").read_text()
 
     told.clear()
     run_all([folders[0].path, folders[2].path], on_progress=told.append)

@@ -24,7 +24,7 @@ def test_it_brings_a_run_to_its_end_and_logs_like_a_process_of_its_own(tmp_path:
     assert outcome.latest is not None
     assert outcome.latest.step == 4
     assert folder.is_finished
-    assert "finished: held-out loss" in (folder.path / "log.txt").read_text()
+    assert "finished at step" in (folder.path / "log.txt").read_text()
     assert (root.level, list(root.handlers)) == before
 
 
