@@ -1,9 +1,16 @@
-"""The early peak of spectral position: the highest window of the first half of training, without its luck.
+"""The early peak of spectral position: the surest high window of the first half of training, without its luck.
 
 The highest of many noisy windows is too high: of a flat curve, too, some window lies above the end. So the window in
 which a run is read is chosen by the other seeds of its size, which had no part in its noise. One seed alone has its
 windows split into every other measurement: one half chooses the window, the other says how high it is; then they
 change places, and the two values are averaged.
+
+Windows are known unequally well, and the highest value is mostly that of the noisiest, in which a run's own value then
+says little. So the window is chosen by the lower end of its 95% interval, with Student's factor for its measurements:
+two that happen to agree do not pass for precise. That may take a well-measured window beside the peak, never one that
+is too high: what lies below it lies below the peak. What lies above it need not: for that, the window is chosen by the
+upper end, as the one that may be the highest. A window of fewer than four measurements has no error in its halves; for
+one seed alone these are left out, or, where most are so small, the highest value counts.
 """
 
 from __future__ import annotations
@@ -11,14 +18,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray, ratio_of_means
+from spectral_reach.studies.analysis.seed_spread import student_interval
 from spectral_reach.studies.analysis.study_data import RunData
 from spectral_reach.studies.analysis.windows import group
 
 EARLY_FRACTION = 0.5
+
+End = Literal["low", "high"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,18 +47,19 @@ class EarlyPeak:
     n_units: tuple[int, ...]
 
 
-def early_peaks(runs: Sequence[RunData]) -> tuple[EarlyPeak, ...]:
+def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak, ...]:
     """The peaks of the runs of one size, among the windows (``windows.group``) wholly before half of their steps.
 
     A window has two measurements at least, and all runs have it. Errors are those of the chosen windows, not of the
-    choice.
+    choice. ``by`` says by which end of their intervals windows are chosen.
     """
-    chi_pos = _peaks([_Early(run, run.measurements.chi_pos, np.ones(len(run.measurements))) for run in runs])
+    chi_pos = _peaks([_Early(run, run.measurements.chi_pos, np.ones(len(run.measurements))) for run in runs], by)
     unbiased = _peaks(
         [
             _Early(run, run.measurements.delta_loss_unbiased, run.measurements.chi_loss * run.measurements.chi_net)
             for run in runs
-        ]
+        ],
+        by,
     )
     return tuple(
         EarlyPeak(chi_pos=mini, chi_pos_unbiased=population, n_units=n_units)
@@ -73,38 +85,46 @@ class _Early:
                 self.n_units[steps] = int(m.n_units[rows.start])
 
 
-def _peaks(runs: Sequence[_Early]) -> list[tuple[Estimate, tuple[int, ...]]]:
+def _peaks(runs: Sequence[_Early], by: End) -> list[tuple[Estimate, tuple[int, ...]]]:
     """The peak's value, and the units of the windows behind it, of every run."""
     shared = [steps for steps in runs[0].rows if all(steps in run.rows for run in runs)]
     if not shared:
         return [(Estimate.missing("no window of two measurements lies in the first half of training"), ())] * len(runs)
     if len(runs) == 1:
-        return [_alone(runs[0], shared)]
+        return [_alone(runs[0], shared, by)]
     found: list[tuple[Estimate, tuple[int, ...]]] = []
     for run in runs:
         others = [other for other in runs if other is not run]
         values = [
-            sum(float(other.rows[steps][0].sum()) for other in others)
-            / sum(float(other.rows[steps][1].sum()) for other in others)
+            ratio_of_means(*(np.concatenate([other.rows[steps][side] for other in others]) for side in (0, 1)))
             for steps in shared
         ]
-        best = shared[int(np.argmax(values))]
+        best = shared[_highest(values, by)]
         found.append((ratio_of_means(*run.rows[best]), (run.n_units[best],)))
     return found
 
 
-def _alone(run: _Early, shared: Sequence[_Steps]) -> tuple[Estimate, tuple[int, ...]]:
+def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> tuple[Estimate, tuple[int, ...]]:
     halves = [[_half(run.rows[steps], half) for steps in shared] for half in (0, 1)]
-    best = [int(np.argmax(half)) for half in halves]
+    best = [_highest(half, by) for half in halves]
     whole = [ratio_of_means(*run.rows[shared[i]]) for i in best]
     # A half has sqrt(2) times the error of its window; two halves of one window make it whole.
     peak = Estimate(
-        value=(halves[1][best[0]] + halves[0][best[1]]) / 2,
+        value=(halves[1][best[0]].value + halves[0][best[1]].value) / 2,
         stderr=math.hypot(*(each.stderr for each in whole)) / math.sqrt(2),
         n=min(each.n for each in whole),
     )
     return peak, tuple(sorted({run.n_units[shared[i]] for i in best}))
 
 
-def _half(rows: tuple[FloatArray, FloatArray], half: int) -> float:
-    return float(rows[0][half::2].sum() / rows[1][half::2].sum())
+def _half(rows: tuple[FloatArray, FloatArray], half: int) -> Estimate:
+    return ratio_of_means(rows[0][half::2], rows[1][half::2])
+
+
+def _highest(values: Sequence[Estimate], by: End) -> int:
+    """Which has the highest end of its interval; the highest value, where most have no error."""
+    known = [i for i, each in enumerate(values) if each.is_defined]
+    if 2 * len(known) < len(values):
+        return int(np.argmax([each.value for each in values]))
+    ends = [getattr(student_interval(values[i], values[i].n - 1), by) for i in known]
+    return known[int(np.argmax(ends))]

@@ -69,6 +69,11 @@ class SizeRatios:
     runs: int
     reason: str | None = None
 
+    @classmethod
+    def missing(cls, reason: str) -> SizeRatios:
+        """No ratio at any size, for this reason."""
+        return cls(parameters=(), logs=np.empty(0), stderr=np.empty(0), degrees=1, deviations=(), runs=0, reason=reason)
+
     @property
     def mean(self) -> Interval:
         """The mean of log R over the sizes, each counted once, with its 95% interval, sizes alike at equal seed."""
@@ -96,10 +101,10 @@ class SizeRatios:
         degrees of freedom are the fewer of the two.
         """
         if self.reason is not None or other.reason is not None:
-            return _undefined(self.reason or other.reason or "")
+            return SizeRatios.missing(self.reason or other.reason or "")
         both = [parameters for parameters in self.parameters if parameters in other.parameters]
         if not both:
-            return _undefined("no size has runs of both")
+            return SizeRatios.missing("no size has runs of both")
         mine = [self.parameters.index(parameters) for parameters in both]
         its = [other.parameters.index(parameters) for parameters in both]
         return SizeRatios(
@@ -123,12 +128,12 @@ def size_ratios(pairs: Mapping[int, Sequence[Pair]], names: tuple[str, str]) -> 
     """
     kept = {p: [pair for pair in pairs[p] if all(each.is_defined for each in pair.both)] for p in sorted(pairs)}
     if not kept or not all(kept.values()):
-        return _undefined(_why_none(pairs, [p for p, known in kept.items() if not known], names))
+        return SizeRatios.missing(_why_none(pairs, [p for p, known in kept.items() if not known], names))
     for side, name in enumerate(names):
         for parameters, known in kept.items():
             reason = why_not_positive([pair.both[side] for pair in known])
             if reason is not None:
-                return _undefined(f"{name} at {size(parameters)} parameters is {reason}")
+                return SizeRatios.missing(f"{name} at {size(parameters)} parameters is {reason}")
     above, below = ([_Side.of([pair.both[side] for pair in known]) for known in kept.values()] for side in (0, 1))
     relative = [a.relative - b.relative for a, b in zip(above, below, strict=True)]
     errors = errors_of_means(
@@ -169,12 +174,6 @@ def _why_none(pairs: Mapping[int, Sequence[Pair]], lacking: Sequence[int], names
     of = f" at {', '.join(size(p) for p in lacking)} parameters" if lacking else ""
     why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
     return f"no run has both {names[0]} and {names[1]}{of}{why}"
-
-
-def _undefined(reason: str) -> SizeRatios:
-    return SizeRatios(
-        parameters=(), logs=np.empty(0), stderr=np.empty(0), degrees=1, deviations=(), runs=0, reason=reason
-    )
 
 
 def as_factor(log: Interval) -> Interval:

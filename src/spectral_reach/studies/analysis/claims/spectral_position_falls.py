@@ -1,12 +1,14 @@
 """Claim: spectral position falls during training, after its early rise.
 
-Statistic: the late average over the early peak (``early_peak``: the highest window of the first half of training,
+Statistic: the late average over the early peak (``early_peak``: the surest high window of the first half of training,
 measured on other batches than those that chose it), both averaged over seeds first; the geometric mean of the sizes'
 ratios.
 
-Supported if the 95% interval of that ratio lies below 1, contradicted if it lies above 1, else inconclusive.
-Inconclusive too where the position of some size is not significantly positive at its peak or late, and for mini-batch
-chi_pos where peak and late measurements have different numbers of units, on which it depends.
+Supported if the 95% interval of that ratio lies below 1. Contradicted if it lies above 1, and so does that of the ratio
+to the windows that may be the highest (``early_peak``, by the upper end): only what is above every early window has
+risen throughout. Else inconclusive. Inconclusive too where the position of some size is not significantly positive at
+its peak or late, and for mini-batch chi_pos where peak and late measurements have different numbers of units, on which
+it depends.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import numpy as np
 from spectral_reach.studies.analysis.claims.claim import claim_on_families
 from spectral_reach.studies.analysis.claims.finding import Judgement
 from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
-from spectral_reach.studies.analysis.early_peak import early_peaks
-from spectral_reach.studies.analysis.interval import Interval
+from spectral_reach.studies.analysis.early_peak import End, early_peaks
 from spectral_reach.studies.analysis.late_average import late_average
 from spectral_reach.studies.analysis.numbers import size
 from spectral_reach.studies.analysis.size_ratio import Pair, SizeRatios, as_factor, size_ratios
@@ -27,34 +28,39 @@ from spectral_reach.studies.analysis.verdict import Verdict, below
 
 def judge_fall(family: FamilyData, measure: str) -> Judgement:
     """The rule of this file's head; also that of the ViTs' claims."""
+    ratios = _late_over_peak(family, measure, "low")
+    ratio = as_factor(ratios.mean)
+    verdict = below(ratio, 1.0)
+    if verdict == Verdict.CONTRADICTED and not _late_over_peak(family, measure, "high").mean.low > 0:
+        verdict = Verdict.INCONCLUSIVE
+    return Judgement(
+        statistic=f"late {measure} over its early peak, geometric mean over sizes",
+        interval=ratio,
+        n=sum(run.is_finished for run in family.runs),
+        counted="runs",
+        verdict=verdict,
+        reason=_sentence(verdict, ratios) if ratios.reason is None else f"Not decided: {ratios.reason}",
+    )
+
+
+def _late_over_peak(family: FamilyData, measure: str, by: End) -> SizeRatios:
     pairs: dict[int, list[Pair]] = {}
     peak_units: set[int] = set()
     late_units: set[int] = set()
     for parameters in sorted({run.parameters for run in family.runs if run.is_finished}):
         runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
-        for run, peak in zip(runs, early_peaks(runs), strict=True):
+        for run, peak in zip(runs, early_peaks(runs, by=by), strict=True):
             late = late_average(run)
             pairs.setdefault(parameters, []).append(
                 Pair(seed=run.seed, above=getattr(late, measure), below=getattr(peak, measure))
             )
             peak_units.update(peak.n_units)
             late_units.update(late.n_units)
-    ratios = size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))
-    ratio, reason = as_factor(ratios.mean), ratios.reason
     if measure == "chi_pos" and len(peak_units | late_units) > 1:
-        reason = (
+        return SizeRatios.missing(
             f"mini-batches of {_units(peak_units)} units at the peak and of {_units(late_units)} late do not compare"
         )
-        ratio = Interval.missing()
-    verdict = Verdict.INCONCLUSIVE if reason is not None else below(ratio, 1.0)
-    return Judgement(
-        statistic=f"late {measure} over its early peak, geometric mean over sizes",
-        interval=ratio,
-        n=sum(len(each) for each in pairs.values()),
-        counted="runs",
-        verdict=verdict,
-        reason=_sentence(verdict, ratios) if reason is None else f"Not decided: {reason}",
-    )
+    return size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))
 
 
 def _sentence(verdict: Verdict, ratios: SizeRatios) -> str:
@@ -67,6 +73,8 @@ def _sentence(verdict: Verdict, ratios: SizeRatios) -> str:
             return f"It falls; {course}"
         case Verdict.CONTRADICTED:
             return f"It rises; {course}"
+        case _ if ratios.mean.low > 0:
+            return f"It rises above the surest early window, but another, known less well, may be as high; {course}"
         case _:
             return f"The interval holds 1, no change; {course}"
 
