@@ -5,7 +5,7 @@ import math
 
 from analysis.synthetic_study import pixel_runs, text_runs, with_seeds, write_study
 from spectral_reach.studies.analysis.compute_law import compute_law
-from spectral_reach.studies.analysis.fits_report import COLUMNS, fits, fits_section
+from spectral_reach.studies.analysis.fits_report import COLUMNS, EXPLANATION, fits, fits_section
 from spectral_reach.studies.analysis.report import as_json, as_markdown
 from spectral_reach.studies.analysis.scaling_report import report
 from spectral_reach.studies.analysis.size_law import FinalLoss, size_law
@@ -42,6 +42,11 @@ def test_what_the_data_cannot_carry_has_its_reason_in_place_of_numbers(tmp_path)
         assert cells["exponent"] == cells["irreducible loss"] == "–"
         assert cells["interval from"] == f"not fitted: {fit.fit.reason}"
         assert all(math.isnan(value) for value in fit.values()["exponent"])
+
+
+def test_the_method_of_each_exponent_is_named():
+    assert "Huber's loss" in EXPLANATION
+    assert "frontier in Figure 1 and in the words on a family are by least squares" in EXPLANATION
 
 
 def test_the_report_of_a_study_holds_them(tmp_path):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.synthetic_study import SyntheticRun, as_run_data, text_runs
+from analysis.synthetic_study import SyntheticRun, as_run_data, text_runs, with_seeds
+from spectral_reach.studies.analysis.claims.larger_models_end_lower import judge_order
 from spectral_reach.studies.analysis.frontier import frontier
 from spectral_reach.studies.analysis.rank import RankCorrelation
 from spectral_reach.studies.analysis.study_data import FamilyData, StudyData
@@ -82,6 +83,39 @@ def test_the_words_flip_when_the_data_flip(tmp_path):
     assert (
         "rank correlation with size is 1.00 (1.00 to 1.00 within the errors, one-sided p = 0.0083)" in words["rising"]
     )
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_words_say_of_the_paper_what_the_claim_says(tmp_path, direction, seeds):
+    """A page must not say two things of one claim."""
+    clear = [replace(run, seed_spread=0.1) for run in with_positions(FALLING[::direction])]
+    noisy = [replace(run, position_noise=8 * run.late_position) for run in (clear[0], clear[-1])]
+    decided = Verdict.SUPPORTED if direction == 1 else Verdict.CONTRADICTED
+    for runs, expected in ((clear, decided), ([noisy[0], *clear[1:-1], noisy[1]], Verdict.INCONCLUSIVE)):
+        study = study_of(with_seeds(runs, seeds), tmp_path)
+        text = describe_family(summarise(study).families[0])
+        assert judge_order(study.families[0], "chi_pos_unbiased").verdict is expected
+        assert ("the paper" in text) == (expected is decided)
+        assert ("inconclusive" in text.split("Mini-batch")[0]) == (expected is not decided)
+        assert ("and over seeds" in text) == (len(seeds) > 1)
+
+
+FALLS = rank()
+RISES = rank(rho=1.0, low=0.8, high=1.0, p_falling=1.0, p_rising=0.01)
+
+
+@pytest.mark.parametrize(("order", "deep"), [(FALLS, "deeper"), (RISES, "less deep")])
+def test_an_order_that_the_ends_do_not_show(tmp_path, order, deep):
+    alike = summary_of(with_positions([3e-7, 5e-7, 3e-7, 2e-7, 3e-7]), tmp_path)
+    text = describe_family(replace(alike, rank_chi_pos_unbiased=order))
+    doubt = "but the 95% intervals of the smallest and the largest size do not show it: inconclusive."
+    assert f"by rank larger models end {deep} in the spectral tail, {doubt}" in text
+    noisy = with_positions(FALLING)
+    noisy[4] = replace(noisy[4], position_noise=1e-6)
+    text = describe_family(replace(summary_of(noisy, tmp_path), rank_chi_pos_unbiased=order))
+    assert f"by rank larger models end {deep} in the spectral tail, but the value at 910k is not significantly" in text
+    assert "the paper" not in text
 
 
 def test_the_words_of_the_mini_batch_flip_on_their_own(tmp_path):

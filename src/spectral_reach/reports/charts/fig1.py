@@ -43,10 +43,10 @@ def chart(folders: Sequence[Path]) -> Chart:
         key="fig1",
         title="Loss and spectral position against compute (Figure 1)",
         shows=(
-            "Train loss of every size with the power law of its frontier (dashed), and spectral position. Solid: "
-            "chi_pos_unbiased, the population's position; dotted: chi_pos of the mini-batch, raised by gradient noise. "
-            "Bands are one standard error, over seeds where a size has several; triangles stand for values at or below "
-            "the axis."
+            "Train loss of every size with the power law of its frontier by least squares (dashed; robust fits stand "
+            "under Fits), and spectral position. Solid: chi_pos_unbiased, the population's position; dotted: chi_pos "
+            "of the mini-batch, raised by gradient noise. Bands are one standard error, over seeds where a size has "
+            "several; triangles stand for values at or below the axis."
         ),
         legends=(size_legend(runs, ramp), curve_legend(UNBIASED, MINI_BATCH)),
         panels=tuple(panels),

@@ -19,7 +19,9 @@ COLUMNS = ("family", "law", "form", "exponent", "irreducible loss", "R²", "poin
 EXPLANATION = (
     "Robust fits (Huber's loss on the logarithm of the loss, several starts) with 95% intervals. L(C): the lowest "
     "train loss of any size against compute; L(N): the loss that finished runs end with against parameters. E is the "
-    "irreducible loss in nats. A form that the data cannot carry has its reason in place of numbers."
+    "irreducible loss in nats. A form that the data cannot carry has its reason in place of numbers. The line "
+    "and exponent of the frontier in Figure 1 and in the words on a family are by least squares on the points of L(C), "
+    "so they differ a little from the robust ones."
 )
 
 

@@ -68,7 +68,7 @@ def size_averages(runs: Sequence[RunData], *, heldout: bool = False) -> tuple[Si
         for parameters in sorted({run.parameters for run in runs})
     ]
     late = [[late_average(run, heldout=heldout) for run in size] for size in by_size]
-    columns = {name: _combined(late, of) for name, of in _QUANTITIES.items()}
+    columns = {name: seed_means([[of(each) for each in size] for size in late]) for name, of in _QUANTITIES.items()}
     return tuple(
         SizeAverage(
             parameters=size[0].parameters,
@@ -84,21 +84,27 @@ def size_averages(runs: Sequence[RunData], *, heldout: bool = False) -> tuple[Si
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Column:
-    """One quantity of every size."""
+class SeedMeans:
+    """One quantity at every size.
+
+    Attributes:
+        estimates: the mean over seeds of each size.
+        degrees: of freedom of their errors, for Student's factor.
+        covers_seeds: whether the errors cover the spread between seeds.
+    """
 
     estimates: tuple[Estimate, ...]
     degrees: int
     covers_seeds: bool
 
 
-def _combined(late: Sequence[Sequence[LateAverage]], of: Callable[[LateAverage], Estimate]) -> _Column:
-    found = [[of(average) for average in size] for size in late]
+def seed_means(found: Sequence[Sequence[Estimate]]) -> SeedMeans:
+    """The means of ``found``: of each size one estimate a run; those without value or error do not count."""
     known = [[each for each in size if each.is_defined] for size in found]
     estimates = [_missing(size) for size in found]
     there = [i for i, size in enumerate(known) if size]
     if not there:
-        return _Column(estimates=tuple(estimates), degrees=1, covers_seeds=False)
+        return SeedMeans(estimates=tuple(estimates), degrees=1, covers_seeds=False)
     values = [np.array([each.value for each in known[i]]) for i in there]
     errors = errors_of_means(
         values,
@@ -113,7 +119,7 @@ def _combined(late: Sequence[Sequence[LateAverage]], of: Callable[[LateAverage],
             estimates[i] = Estimate(value=float(size.mean()), stderr=math.nan, n=n, reason=_ONE_EVALUATION)
         else:
             estimates[i] = Estimate(value=float(size.mean()), stderr=stderr, n=n)
-    return _Column(estimates=tuple(estimates), degrees=errors.degrees, covers_seeds=covers_seeds)
+    return SeedMeans(estimates=tuple(estimates), degrees=errors.degrees, covers_seeds=covers_seeds)
 
 
 def _missing(size: Sequence[Estimate]) -> Estimate:

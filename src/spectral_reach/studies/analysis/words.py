@@ -1,20 +1,28 @@
 """What the numbers of a study say, in words, whichever way they fall. The text under the figure.
 
-Every sentence is chosen by the thresholds below and by nothing else. The paper's claim, that larger models
-end deeper in the spectral tail (lower spectral position), is *supported* if the rank correlation of size with
-late spectral position is negative, an order as clear would come by chance with probability ``LEVEL`` at most
-(permutation test, one-sided), and redrawing every value within its standard error leaves the correlation
-negative in 97.5% of the draws. It is *contradicted* by the same three with the sign turned round. Anything
-else is *inconclusive*.
+Every sentence is chosen by the thresholds below and by nothing else. An order of sizes by late spectral
+position is clear if the rank correlation of the two is negative, an order as clear would come by chance with
+probability ``LEVEL`` at most (permutation test, one-sided), and redrawing every value within its standard error
+leaves the correlation negative in 97.5% of the draws: that is half of what *supports* the paper's claim, that
+larger models end deeper in the spectral tail (lower spectral position). The same three with the sign turned round
+are half of what *contradicts* it. Anything else is *inconclusive*.
+
+The other half is that the 95% intervals of the smallest and the largest size, over seeds where there are several, do
+not overlap. Only both together say something of the paper's claim, as in ``claims.larger_models_end_lower``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
+from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval, signed, size, small
+from spectral_reach.studies.analysis.positive import why_not_positive
 from spectral_reach.studies.analysis.rank import RankCorrelation
+from spectral_reach.studies.analysis.seed_spread import student_interval
+from spectral_reach.studies.analysis.size_average import seed_means
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary
 from spectral_reach.studies.analysis.verdict import Verdict
 
@@ -24,7 +32,7 @@ OVERFIT = 0.1  # of the training loss: a larger gap to the held-out loss is wort
 
 
 def verdict(rank: RankCorrelation) -> Verdict:
-    """The rule of this file's head; undefined correlations are inconclusive."""
+    """What the order of the sizes says, by the rule of this file's head; undefined correlations are inconclusive."""
     if rank.p_falling <= LEVEL and rank.high < 0:
         return Verdict.SUPPORTED
     if rank.p_rising <= LEVEL and rank.low > 0:
@@ -85,21 +93,39 @@ def _position(family: FamilySummary) -> str:
     rank = family.rank_chi_pos_unbiased
     if rank.reason is not None:
         return f"Spectral position cannot be compared over sizes: {rank.reason}."
-    known = [run for run in family.runs if run.late.chi_pos_unbiased.is_defined]
-    ends = " and ".join(
-        f"{small(run.late.chi_pos_unbiased)} at {size(run.parameters)}" for run in (known[0], known[-1])
-    )
+    by_size: dict[int, list[Estimate]] = {}
+    for run in family.runs:
+        if run.late.chi_pos_unbiased.is_defined:
+            by_size.setdefault(run.parameters, []).append(run.late.chi_pos_unbiased)
+    means = seed_means(list(by_size.values()))
+    ends = " and ".join(f"{small(means.estimates[i])} at {size(list(by_size)[i])}" for i in (0, -1))
     course = (
-        f"Averaged over the last tenth of training, chi_pos_unbiased is {ends} parameters; its rank correlation "
-        f"with size is {signed(rank.rho)} ({interval(rank.low, rank.high)} within the errors, {_chance(rank)})"
+        f"Averaged over the last tenth of training{' and over seeds' if means.covers_seeds else ''}, chi_pos_unbiased "
+        f"is {ends} parameters; its rank correlation with size is {signed(rank.rho)} "
+        f"({interval(rank.low, rank.high)} within the errors, {_chance(rank)})"
     )
-    match verdict(rank):
-        case Verdict.SUPPORTED:
-            return f"{course}: larger models end deeper in the spectral tail, as the paper says."
-        case Verdict.CONTRADICTED:
-            return f"{course}: larger models end less deep in the spectral tail, which contradicts the paper."
-        case _:
-            return f"{course}: inconclusive, {_why_inconclusive(rank)}."
+    order = verdict(rank)
+    if order not in (Verdict.SUPPORTED, Verdict.CONTRADICTED):
+        return f"{course}: inconclusive, {_why_inconclusive(rank)}."
+    falls = order is Verdict.SUPPORTED
+    seen = f"larger models end {'deeper' if falls else 'less deep'} in the spectral tail"
+    doubt = _doubt(by_size, falls=falls)
+    if doubt is not None:
+        return f"{course}: by rank {seen}, but {doubt}: inconclusive."
+    return f"{course}: {seen}, {'as the paper says' if falls else 'which contradicts the paper'}."
+
+
+def _doubt(by_size: Mapping[int, Sequence[Estimate]], *, falls: bool) -> str | None:
+    """Why the smallest and the largest size do not show what the rank correlation does; None if they do."""
+    sizes = (min(by_size), max(by_size))
+    for parameters in sizes:
+        reason = why_not_positive(by_size[parameters])
+        if reason is not None:
+            return f"the value at {size(parameters)} is {reason}"
+    means = seed_means(list(by_size.values()))
+    smallest, largest = (student_interval(means.estimates[i], means.degrees) for i in (0, -1))
+    lower, higher = (largest, smallest) if falls else (smallest, largest)
+    return None if lower.high < higher.low else "the 95% intervals of the smallest and the largest size do not show it"
 
 
 def _why_inconclusive(rank: RankCorrelation) -> str:
