@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.synthetic_study import SyntheticRun, pixel_runs, text_runs, with_seeds, write_study
+from analysis.synthetic_study import SyntheticRun, as_run_data, pixel_runs, text_runs, with_seeds, write_study
 from figures.pages import (
     assert_fits,
     assert_rows_hold_what_is_drawn,
@@ -20,11 +20,15 @@ from figures.pages import (
     values_of,
     words_of,
 )
+from spectral_reach.figures import fig11_data
+from spectral_reach.figures.fig11_data import changes, names
+from spectral_reach.figures.points import Point
 from spectral_reach.figures.registry import figure
 from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.studies.analysis.isocompute import isocompute
 from spectral_reach.studies.analysis.size_average import size_averages
-from spectral_reach.studies.analysis.study_data import read_study
+from spectral_reach.studies.analysis.size_windows import measurement_windows
+from spectral_reach.studies.analysis.study_data import FamilyData, read_study
 
 NAMES = ("fig1", "fig7", "fig8", "fig9", "fig10", "fig11")
 _SIZES = (21_000, 30_000, 42_000)
@@ -220,6 +224,34 @@ def test_figure_11_normalises_to_the_early_peak(
     slopes = " ".join(text.get_text() for axes in page.axes for text in axes.texts)
     assert "chi_pos_unbiased: slope 0." in slopes
     assert "Share of chi_pos in the changes after warm-up" in words_of(page)
+
+
+def test_changes_are_of_windows_in_which_position_and_product_are_positive() -> None:
+    """Both are averages, of different kinds: over seeds one may come out negative where the other does not."""
+    product, _, position = names("chi_pos_unbiased")
+    rows = {10: (1.0, 1.0), 20: (0.5, 0.4), 40: (0.1, -0.1), 80: (-0.1, 0.1), 160: (0.2, 0.3)}
+    points = [
+        Point(family="text", parameters=21_000, quantity=quantity, first_step=step, value=value)
+        for step, values in rows.items()
+        for quantity, value in zip((position, product), values, strict=True)
+    ]
+    (change,) = changes(points, "chi_pos_unbiased")
+    assert (change.position, change.product) == ((1.0, 0.5, 0.2), (1.0, 0.4, 0.3))
+    assert math.isfinite(change.slope)
+
+
+def test_a_peak_has_a_positive_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else everything over the peak would have its sign turned."""
+    windows = list(measurement_windows([as_run_data(TEXT[0])]))
+    early = max(windows[:8], key=lambda window: window.estimates["chi_pos_unbiased"].value)
+    turned = replace(early.estimates["chi_net_chi_pos_unbiased"], value=-1e-4)
+    windows[windows.index(early)] = replace(early, estimates={**early.estimates, "chi_net_chi_pos_unbiased": turned})
+    monkeypatch.setattr(fig11_data, "measurement_windows", lambda runs: windows)
+    family = FamilyData(key="text", label="", is_sweep=False, runs=(as_run_data(TEXT[0]),), not_started=())
+    points = fig11_data.family_points(family)
+    at = {p.first_step: p.value for p in points if p.quantity == "chi_net_chi_pos_unbiased_over_peak"}
+    assert at[early.first_step] < 0
+    assert at[windows[-1].first_step] > 0
 
 
 def test_a_position_that_is_nowhere_positive_has_no_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

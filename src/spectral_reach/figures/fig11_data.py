@@ -26,8 +26,9 @@ def names(position: str) -> tuple[str, str, str]:
 def family_points(family: FamilyData) -> tuple[Point, ...]:
     """All points of a family, size by size, for each of ``POSITIONS``.
 
-    The peak of a size is the window of highest position among those that end before half of its steps; a size whose
-    position is nowhere positive there has none and no points. chi_pos of mini-batches counts where a measurement has as
+    The peak of a size is the window of highest position among those that end before half of its steps and in which
+    position and product are positive (they are averages of different kinds, so noise may leave one of them negative);
+    a size without such a window has none and no points. chi_pos of mini-batches counts where a measurement has as
     many units as at the peak, for it depends on them. Errors are those of the window, not of the peak.
     """
     return tuple(
@@ -40,7 +41,7 @@ def family_points(family: FamilyData) -> tuple[Point, ...]:
 
 def _of_size(family: str, parameters: int, windows: Sequence[SizeWindow], position: str, steps: int) -> Iterator[Point]:
     early = [w for w in windows if w.flops > 0 and w.last_step < EARLY_FRACTION * steps]
-    early = [w for w in early if w.estimates[position].value > 0]
+    early = [w for w in early if min(w.estimates[position].value, w.estimates[f"chi_net_{position}"].value) > 0]
     if not early:
         return
     peak = max(early, key=lambda window: window.estimates[position].value)
@@ -55,7 +56,7 @@ def _of_size(family: str, parameters: int, windows: Sequence[SizeWindow], positi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """Log changes of one size since its peak, in W windows from the peak on in which the position is positive.
+    """Log changes of one size since its peak, in W windows from the peak on in which position and product are positive.
 
     Attributes:
         parameters: of the size.
@@ -79,7 +80,7 @@ def changes(points: Sequence[Point], position: str) -> tuple[Change, ...]:
         product = {p.first_step: p.value for p in of_size if p.quantity == product_name}
         steps = [step for step in at if step is not None]
         peak = max(step for step in steps if at[step] == 1.0)
-        after = [step for step in steps if step >= peak and at[step] > 0]
+        after = [step for step in steps if step >= peak and min(at[step], product[step]) > 0]
         x, y = [at[step] for step in after], [product[step] for step in after]
         slope = float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(after) >= LEAST_WINDOWS else math.nan
         found.append(Change(parameters=parameters, position=tuple(x), product=tuple(y), slope=slope))

@@ -34,6 +34,7 @@ _RATIOS = (
     Series(quantity=f"{RATIO}chi_pos", marker="D", filled=False, aside=0.5),
 )
 _NOTHING = "no size has finished runs of both"
+_NONE_FINISHED = "no probe is finished"
 
 
 def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
@@ -78,6 +79,8 @@ def _figure(sets: Sequence[ProbeSet], points: Sequence[Sequence[Point]]) -> Figu
         above, below = page.panel(i, 0), page.panel(i, 1)
         draw_against_size(above, column, colours, _LATE, beside=column, labelled=False)
         draw_against_size(below, column, colours, _RATIOS, level=1.0, beside=column)
+        if not column:
+            note(above, _NONE_FINISHED)
         if not known(column, *(series.quantity for series in _RATIOS)):
             note(below, _NOTHING)
         if i == 0:

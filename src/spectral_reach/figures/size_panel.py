@@ -59,9 +59,13 @@ def draw_against_size(
 
     ``level``: a value to compare with, marked by a line. ``beside``: points of other panels whose sizes, and whose
     values of these series, the axes have to hold too. ``labelled``: whether the axis of size has its name and numbers.
-    What is at or below the lower end of the axis is marked there by a triangle.
+    What is at or below the lower end of the axis is marked there by a triangle. Without any point the panel has no
+    axes, for it has no sizes.
     """
     shown = [*points, *beside]
+    if not shown:
+        axes.set(xticks=[], yticks=[])
+        return
     held = known(shown, *(each.quantity for each in series))
     log_size_axis(axes, [point.parameters for point in shown], labelled=labelled)
     low, high = _limits(held, level)
