@@ -18,6 +18,7 @@ from figures.pages import (
 )
 from spectral_reach.figures.registry import figure
 from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.reports.charts import fig4, fig5
 
 NAMES = ("fig4", "fig5")
 SIZES = (21_000, 56_300, 207_000)
@@ -119,6 +120,26 @@ def test_probes_that_are_not_finished(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match=r"no linear probe of .* is finished: got nothing to average; run it further"):
         figure("fig4").draw(begun)
     assert_fits(page_of("fig5", begun, tmp_path, monkeypatch))
+
+
+def test_probes_that_have_not_begun(tmp_path: Path) -> None:
+    waiting = {"pretrained": ["pretrained-0"], "random": ["random-0"]}
+    families: dict[str, list[SyntheticRun]] = {"full": FULL[:1], "pretrained": [], "random": []}
+    study = write_study(tmp_path / "s", families, study="probes", not_started=waiting)
+    with pytest.raises(ValueError, match=r"no linear probe of .* is finished: got nothing to average; run it further"):
+        figure("fig4").draw(study)
+    with pytest.raises(ValueError, match=r"no linear probe of .* has begun: got nothing to compare; run it further"):
+        figure("fig5").draw(study)
+    assert [module.chart([study]) for module in (fig4, fig5)] == [None, None]
+
+
+def test_a_data_set_without_finished_probes_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = replace(RANDOM[0], name="pixels-random-0", done=20)
+    study = write_study(tmp_path / "s", {"random": RANDOM[:1], "random-pixels": [begun]}, study="probes")
+    page = page_of("fig4", study, tmp_path, monkeypatch)
+    notes = [[text.get_text() for text in axes.texts] for axes in page.axes]
+    assert notes[2:] == [["no probe is finished"], ["no size has finished runs of both"]]
+    assert_fits(page)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,7 +34,14 @@ from spectral_reach.studies.analysis.spectra import Measured, SpectraResult
 
 @pytest.fixture(scope="module")
 def charts(studies: Path) -> list[Chart]:
-    return draw_charts({record.name: record for record in read_studies(find_studies(studies))})
+    return drawn_of(studies)
+
+
+def drawn_of(folder: Path) -> list[Chart]:
+    """The charts of a folder of studies, none of which fails."""
+    drawn = draw_charts({record.name: record for record in read_studies(find_studies(folder))})
+    assert drawn.failed == {}
+    return list(drawn.charts)
 
 
 def traces_of(chart: Chart, **meta: str) -> list[dict[str, Any]]:
@@ -130,7 +137,7 @@ def test_probes_and_transformers(tmp_path: Path) -> None:
         ]
     write_study(tmp_path / "probes", families, study="probes")
     write_study(tmp_path / "vit", {"vit": pixel_runs(steps=120)[:2]}, study="vit")
-    charts = draw_charts({record.name: record for record in read_studies(find_studies(tmp_path))})
+    charts = drawn_of(tmp_path)
     assert [chart.key for chart in charts] == ["fig4", "fig5", "fig9"]
     test_every_panel_is_a_figure_of_plotly_in_both_schemes(charts)
     test_every_curve_belongs_to_buttons_that_there_are(charts)
@@ -143,7 +150,7 @@ def test_probes_and_transformers(tmp_path: Path) -> None:
 def test_what_is_drawn_stands_in_the_csv_of_the_static_figure(name: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["figure", name, "--preset", "toy", "--out", str(tmp_path), "--workers", "1"])
     assert done.exit_code == 0, done.output
-    charts = draw_charts({record.name: record for record in read_studies(find_studies(tmp_path))})
+    charts = drawn_of(tmp_path)
     (chart,) = (chart for chart in charts if chart.key == name)
     with (tmp_path / "figures" / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
         cells = {cell for row in csv.DictReader(handle) for cell in row.values() if cell}
@@ -226,6 +233,10 @@ def test_isocompute_curves_have_their_minima_marked(tmp_path: Path) -> None:
     stars = [t for t in traces_of(drawn) if t.get("marker", {}).get("symbol", "").startswith("star")]
     assert len(stars) == 3 * len(drawn.legends[0].items)
     assert all("parameters" in text for trace in stars for text in trace["text"])
+    (words,) = drawn.words
+    assert re.search(
+        r"chi_pos_unbiased −?[\d.]+( \([^)]*\))?, p [=<] [\d.]+; chi_pos of mini-batches of 32 units", words
+    )
     assert fig10.chart([write_study(tmp_path / "two", {"text": text_runs()[:2]})]) is None
 
 

@@ -16,9 +16,10 @@ from reports.conftest import HOSTILE, SECRET, change_header, write_studies
 from spectral_reach.cli.app import app
 from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.reports import report
+from spectral_reach.reports.charts import fig1
 from spectral_reach.reports.page import POLICY
 from spectral_reach.reports.report import build, html
-from spectral_reach.reports.static_figures import MOST_BYTES, embedded, find_figures
+from spectral_reach.reports.static_figures import MOST_BYTES, static_figures
 
 
 class Reader(HTMLParser):
@@ -128,6 +129,8 @@ def test_claims_stand_with_number_and_verdict(reader: Reader) -> None:
         assert f"{verdict} | : " in joined
     assert "Larger models end at a lower spectral position, on text and on images." in joined
     assert "Where chi_pos and chi_pos_unbiased differ" in joined
+    assert "fixed in the code, the same for every study, and were last revised after trial runs" in joined
+    assert "before the runs" not in joined
 
 
 def test_the_environment_is_told(reader: Reader) -> None:
@@ -148,11 +151,60 @@ def test_static_figures_are_put_in_for_print(tmp_path: Path) -> None:
     assert text.index("Static figures without an interactive version") < text.index("fig99 as a static figure")
 
 
-def test_images_beyond_the_room_are_left_out(tmp_path: Path) -> None:
+def test_images_beyond_the_room_are_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, {}, study="scaling-text")
     for name, size in (("a", MOST_BYTES - 10), ("b", 20), ("c", 10)):
         (tmp_path / "figures").mkdir(exist_ok=True)
         (tmp_path / "figures" / f"{name}.png").write_bytes(b"x" * size)
-    assert list(embedded(find_figures(tmp_path, {}))) == ["a", "c"]
+    found = static_figures(tmp_path, {"scaling-text": study})
+    assert (list(found.images), found.outdated, found.too_large) == (["a", "c"], (), ("b",))
+    assert "Static figures left out: beyond 5 MB of images: b." in Reader(html(study, now=0.0)).texts
+
+
+def test_images_older_than_the_results_of_their_studies_are_named_instead(tmp_path: Path) -> None:
+    text = write_study(tmp_path / "text", {"text": text_runs(done=5)[:1]}, study="scaling-text")
+    vit = write_study(tmp_path / "vit", {"vit": pixel_runs(done=5)[:1]}, study="vit")
+    for figure, home in (("fig1", tmp_path), ("fig9", tmp_path), ("fig99", tmp_path), ("fig7", text), ("fig9", vit)):
+        (home / "figures").mkdir(exist_ok=True)
+        (home / "figures" / f"{figure}.png").write_bytes(b"\x89PNG")
+    now = time.time()
+    for study, written in ((text, now + 60), (vit, now - 60)):
+        for table in study.glob("runs/*/*.parquet"):
+            os.utime(table, (written, written))
+    found = static_figures(tmp_path, {"scaling-text": text, "vit": vit})
+    assert list(found.images) == ["fig9"]
+    assert found.outdated == ("fig1", "fig99", "fig7")
+    words = (
+        "Static figures left out: older than the newest result of their studies, to be drawn again: fig1, fig99, fig7."
+    )
+    assert words in Reader(html(tmp_path, now=now)).texts
+
+
+def test_a_study_of_probes_that_has_only_begun_full_training(tmp_path: Path) -> None:
+    waiting = {"pretrained": ["pretrained-0"], "random": ["random-0"]}
+    families = {"full": text_runs(steps=60)[:1], "pretrained": [], "random": []}
+    write_study(tmp_path / "probes", families, study="probes", not_started=waiting)
+    texts = Reader(build(tmp_path).read_text(encoding="utf-8")).texts
+    assert "There is nothing to draw yet." in texts
+    assert not [text for text in texts if "is not drawn" in text]
+
+
+def test_a_chart_that_fails_is_named_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def chart(folders: list[Path]) -> None:
+        raise ZeroDivisionError(f"in {folders[0]}")
+
+    monkeypatch.setattr(fig1, "chart", chart)
+    study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=60)[:1]})
+    text = build(study).read_text(encoding="utf-8")
+    texts = Reader(text).texts
+    assert "The chart fig1 is not drawn: ZeroDivisionError: in …/study" in texts
+    assert str(tmp_path) not in text
+    assert any("(Figure 7)" in each for each in texts)
+    (record,) = caplog.records
+    assert "fig1 is not drawn: ZeroDivisionError" in record.getMessage()
+    assert record.exc_info is not None
 
 
 def test_a_study_that_has_not_begun(tmp_path: Path) -> None:

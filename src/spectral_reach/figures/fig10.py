@@ -70,7 +70,7 @@ def _figure(families: Sequence[FamilyData], found: Sequence[IsoCompute], points:
             title=family.label,
             entries=[(_in_words(flops), colours(flops)) for flops in of_family],
             of_entries="compute (FLOPs)",
-            words=f"{family.label}. {_describe(each)}",
+            words=f"{family.label}. {describe(each)}",
         )
         for family, each, of_family in zip(families, found, budgets, strict=True)
     ]
@@ -125,7 +125,7 @@ def _in_words(flops: float) -> str:
     return f"{flops / 10**exponent:.1f}×{power_of_ten(exponent)}"
 
 
-def _describe(found: IsoCompute) -> str:
+def describe(found: IsoCompute) -> str:
     """Whether position follows loss at fixed compute, for both positions, and what takes no part."""
     if found.reason is not None:
         sentences = [f"There are no curves: {found.reason}."]

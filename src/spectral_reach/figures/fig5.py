@@ -32,13 +32,17 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of the probes of these studies as ``out/fig5.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, no run has begun, or two families are of one kind.
+        ValueError: an unknown format, no run has begun, no probe among them, or two families are of one kind.
         ForeignFolderError: a folder is not a study of this library or has no probes, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
     formats = FORMATS if formats is None else formats
     check_formats(formats)
     sets = read_probes(studies)
+    if not sets:
+        raise ValueError(
+            f"no linear probe of {', '.join(map(str, studies))} has begun: got nothing to compare; run it further."
+        )
     points = [set_points(each) for each in sets]
     with style():
         files = save_figure(_figure(sets, points), out / NAME, formats)

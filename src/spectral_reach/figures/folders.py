@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectral_reach.records.errors import ForeignFolderError
-from spectral_reach.studies.analysis.probe_sets import ProbeSet, probe_sets
+from spectral_reach.studies.analysis.probe_sets import PRETRAINED, RANDOM, ProbeSet, kind_of, probe_sets
 from spectral_reach.studies.analysis.study_data import FamilyData, read_study
 from spectral_reach.studies.analysis.summary import FamilySummary, summarise
 
@@ -40,10 +40,7 @@ def read_families(studies: Sequence[Path]) -> tuple[FamilyData, ...]:
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: a table is damaged, or a finished run has lost one.
     """
-    families = [family for folder in studies for family in read_study(folder).families]
-    begun = tuple(family for family in families if any(len(run.losses) for run in family.runs))
-    _check(begun, studies)
-    return begun
+    return _begun(_declared(studies), studies)
 
 
 def summarised_families(studies: Sequence[Path]) -> tuple[Begun, ...]:
@@ -59,22 +56,38 @@ def summarised_families(studies: Sequence[Path]) -> tuple[Begun, ...]:
 
 
 def read_probes(studies: Sequence[Path]) -> tuple[ProbeSet, ...]:
-    """The families of linear probes in these studies, by data set.
+    """The families of linear probes in these studies, by data set; none as long as no run of a probe has begun.
 
     Raises:
         ValueError: as ``read_families``, or two families are of one kind.
-        ForeignFolderError: as ``read_families``, or there are no probes.
+        ForeignFolderError: as ``read_families``, or no family is declared to be of probes.
         RecordError: as ``read_families``.
     """
-    families = read_families(studies)
-    sets = probe_sets(families)
-    if not sets:
+    declared = _declared(studies)
+    sets = probe_sets(_begun(declared, studies))
+    if not sets and not any(_is_of_probes(family) for family in declared):
         raise ForeignFolderError(
             f"{', '.join(str(folder) for folder in studies)} has the families "
-            f"{', '.join(family.key for family in families)}, in which everything is trained; expected linear probes: "
+            f"{', '.join(family.key for family in declared)}, in which everything is trained; expected linear probes: "
             "give the folder of the study probes."
         )
     return sets
+
+
+def _declared(studies: Sequence[Path]) -> tuple[FamilyData, ...]:
+    return tuple(family for folder in studies for family in read_study(folder).families)
+
+
+def _begun(declared: Sequence[FamilyData], studies: Sequence[Path]) -> tuple[FamilyData, ...]:
+    begun = tuple(family for family in declared if any(len(run.losses) for run in family.runs))
+    _check(begun, studies)
+    return begun
+
+
+def _is_of_probes(family: FamilyData) -> bool:
+    """What its runs train says it; of a family without runs only its name can."""
+    kind = kind_of(family) if family.runs else family.key.partition("-")[0]
+    return kind in (PRETRAINED, RANDOM)
 
 
 def _check(begun: Sequence[FamilyData], studies: Sequence[Path]) -> None:

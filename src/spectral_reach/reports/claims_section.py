@@ -15,9 +15,9 @@ COLUMNS = ("data", "measure", "verdict", "estimate (95% interval)", "from", "sta
 
 _READING = (
     "A claim is a sentence of the paper; a finding is what one data set says about it by one measure. The rules that "
-    "make a number into a verdict were fixed before the runs, and are as strict for “contradicted” as for “supported”; "
-    "whatever fits neither is inconclusive. chi_pos is that of mini-batches, raised by gradient noise; "
-    "chi_pos_unbiased is the population's."
+    "make a number into a verdict are fixed in the code, the same for every study, and were last revised after trial "
+    "runs; they are as strict for “contradicted” as for “supported”, and whatever fits neither is inconclusive. "
+    "chi_pos is that of mini-batches, raised by gradient noise; chi_pos_unbiased is the population's."
 )
 
 

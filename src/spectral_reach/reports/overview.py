@@ -39,10 +39,6 @@ def overview(studies: Sequence[StudyRecord], now: float) -> Markup:
     )
 
 
-def _number(name: str, value: str) -> Markup:
-    return element("div", element("dt", name), element("dd", value))
-
-
 def study_table(studies: Sequence[StudyRecord]) -> Markup:
     """What each study has done and cost."""
     columns = ("study", "preset", "runs", "tasks", "time of its runs", "training compute", "peak memory")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from spectral_reach import __version__
 from spectral_reach.records.atomic import make_folder, write_atomically
-from spectral_reach.reports.chart import Chart
-from spectral_reach.reports.charts.registry import draw_charts
+from spectral_reach.reports.charts.registry import Drawn, draw_charts
 from spectral_reach.reports.claims_section import claims_section, claims_summary
 from spectral_reach.reports.collected import StudyRecord, find_studies, read_studies
 from spectral_reach.reports.configurations import configuration_section
@@ -19,8 +18,9 @@ from spectral_reach.reports.fits_section import fits_section
 from spectral_reach.reports.markup import Markup, element, folded, joined
 from spectral_reach.reports.overview import overview, study_table
 from spectral_reach.reports.page import Part, page
+from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.run_table import run_section
-from spectral_reach.reports.static_figures import embedded, find_figures, without_chart
+from spectral_reach.reports.static_figures import static_figures, without_chart
 from spectral_reach.reports.task_table import task_section
 from spectral_reach.studies.analysis.claims import evaluate
 
@@ -32,7 +32,8 @@ TITLE = "Spectral Reach: what our runs say"
 def build(folder: Path | str, out: Path | str | None = None) -> Path:
     """Write the report of a folder that holds study folders, or of one study folder; returns the file.
 
-    Studies may be unfinished, or not have begun: the report says how far they are.
+    Studies may be unfinished, or not have begun: the report says how far they are. A chart that cannot be drawn is
+    named there with the reason, and logged as a warning.
 
     Args:
         folder: of the studies.
@@ -56,19 +57,19 @@ def html(folder: Path, *, now: float) -> str:
     """The page's text; ``now`` is the moment that it gives as its own, in seconds since 1970."""
     paths = find_studies(folder)
     studies = read_studies(paths)
-    charts = draw_charts({study.name: study for study in studies})
+    drawn = draw_charts({study.name: study for study in studies})
     claims = evaluate(paths)
     parts = (
         Part(key="claims", title="Claims", content=claims_section(claims)),
         Part(key="fits", title="Fits", content=fits_section(studies)),
-        Part(key="figures", title="Figures", content=_figures(folder, paths, charts)),
+        Part(key="figures", title="Figures", content=_figures(folder, paths, drawn)),
         Part(key="runs", title="Runs", content=_runs(studies, now)),
         Part(key="settings", title="Settings", content=configuration_section(studies)),
         Part(key="environment", title="Environment", content=environment_section(studies)),
     )
     head = joined(overview(studies, now), claims_summary(claims))
     footer = joined(f"Made by spectral-reach {__version__}. This page is complete in itself: it loads nothing.")
-    return page(TITLE, head, parts, charts, footer)
+    return page(TITLE, head, parts, drawn.charts, footer)
 
 
 def require_plotly() -> None:
@@ -81,22 +82,32 @@ def require_plotly() -> None:
         raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
 
 
-def _figures(folder: Path, paths: Mapping[str, Path], charts: Sequence[Chart]) -> Markup:
-    images = embedded(find_figures(folder, paths))
-    others = without_chart(images, (chart.key for chart in charts))
-    if not charts and not images:
-        return element("p", "There is nothing to draw yet.")
+def _figures(folder: Path, paths: Mapping[str, Path], drawn: Drawn) -> Markup:
+    charts, static = drawn.charts, static_figures(folder, paths)
+    others = without_chart(static.images, (chart.key for chart in charts))
+    notices = joined(_not_drawn(drawn), static.left_out())
+    if not charts and not static.images:
+        return joined(notices, element("p", "There is nothing to draw yet.") if not drawn.failed else None)
     return joined(
+        notices,
         element(
             "p",
             "The same numbers as in the static figures and their CSV. Buttons show and hide sizes and quantities; a "
             "point tells its numbers; drag to zoom in, double-click to zoom out.",
             class_="needs-script",
         ),
-        (chart.html(images.get(chart.key)) for chart in charts),
+        (chart.html(static.images.get(chart.key)) for chart in charts),
         folded("Static figures without an interactive version", *(element("p", each) for each in others.values()))
         if others
         else None,
+    )
+
+
+def _not_drawn(drawn: Drawn) -> Markup:
+    """The charts that could not be drawn from the studies here, each with its reason."""
+    return joined(
+        element("p", f"The chart {name} is not drawn: {without_paths(reason)}", class_="notice")
+        for name, reason in drawn.failed.items()
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_reach.figures.curves import ceiling_of, floor_of
+from spectral_reach.figures.fig10 import describe
 from spectral_reach.figures.fig10_data import EDGE, MINIMUM, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.points import Point, known
@@ -18,9 +19,8 @@ from spectral_reach.reports.charts.size_curves import described
 from spectral_reach.reports.charts.size_marks import size_axis
 from spectral_reach.reports.charts.traces import band, hover, line, marks
 from spectral_reach.reports.colours import Colour, evenly
-from spectral_reach.studies.analysis.isocompute import IsoCompute, isocompute
-from spectral_reach.studies.analysis.numbers import signed, size
-from spectral_reach.studies.analysis.rank import RankCorrelation
+from spectral_reach.studies.analysis.isocompute import isocompute
+from spectral_reach.studies.analysis.numbers import size
 from spectral_reach.studies.analysis.study_data import FamilyData
 
 _NAMES = {
@@ -58,7 +58,7 @@ def chart(folders: Sequence[Path]) -> Chart | None:
             for family, points in columns
             if known(points, quantity)
         ),
-        words=tuple(f"{family.label}. {_describe(each)}" for family, each in found),
+        words=tuple(f"{family.label}. {describe(each)}" for family, each in found),
     )
 
 
@@ -134,16 +134,3 @@ def _star(point: Point, colour: Colour) -> dict[str, Any]:
             "width": 0,
         }
     return trace
-
-
-def _describe(found: IsoCompute) -> str:
-    if found.reason is not None:
-        return f"There are no curves: {found.reason}."
-    return (
-        "Rank correlation of held-out loss with position over sizes at fixed compute: chi_pos_unbiased "
-        f"{_rank(found.follows_chi_pos_unbiased)}; chi_pos of mini-batches {_rank(found.follows_chi_pos)}."
-    )
-
-
-def _rank(rank: RankCorrelation) -> str:
-    return f"unknown, {rank.reason}" if rank.reason is not None else f"{signed(rank.rho)} (n = {rank.n})"

@@ -20,9 +20,11 @@ from spectral_reach.studies.analysis.probe_sets import ProbeSet
 _FULL, _PROBING = "full", "probing"
 
 
-def chart(folders: Sequence[Path]) -> Chart:
-    """The chart of the probes of these studies. Raises as ``read_probes``."""
+def chart(folders: Sequence[Path]) -> Chart | None:
+    """The chart of the probes of these studies; None where none has begun. Raises as ``read_probes``."""
     sets = read_probes(folders)
+    if not sets:
+        return None
     columns = [(title_of(each), _points(each)) for each in sets]
     runs = [run for s in sets for family in (s.full, s.random) if family is not None for run in family.runs]
     ramp = SizeRamp(run.parameters for run in runs)

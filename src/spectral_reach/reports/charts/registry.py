@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
+from spectral_reach.records.errors import RecordError
 from spectral_reach.reports.chart import Chart, Panel
 from spectral_reach.reports.collected import StudyRecord
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,15 +61,34 @@ CHARTS = (
 )
 
 
-def draw_charts(records: Mapping[str, StudyRecord]) -> list[Chart]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What came of the charts: those that there are, and by name why one could not be drawn from the studies here."""
+
+    charts: tuple[Chart, ...]
+    failed: Mapping[str, str]
+
+
+def draw_charts(records: Mapping[str, StudyRecord]) -> Drawn:
     """Every chart whose studies are there and have something to show.
 
-    Raises:
-        ForeignFolderError, RecordError: a study or a result cannot be read.
+    The page is made of hours of runs, and one chart is a small part of it: whatever is raised in one is kept in
+    ``failed`` for the page to tell, and logged as a warning.
     """
-    drawn = (entry.draw(folders) for entry in CHARTS if (folders := entry.folders(records)))
-    filled = (replace(chart, panels=_filled(chart.panels)) for chart in drawn if chart is not None)
-    return [chart for chart in filled if chart.panels]
+    charts: list[Chart] = []
+    failed: dict[str, str] = {}
+    for entry in CHARTS:
+        folders = entry.folders(records)
+        try:
+            chart = entry.draw(folders) if folders else None
+        except Exception as error:  # a defect of one chart must not cost the others
+            is_told = isinstance(error, ValueError | RecordError)
+            failed[entry.name] = str(error) if is_told else f"{type(error).__name__}: {error}"
+            log.warning("%s is not drawn: %s", entry.name, failed[entry.name], exc_info=not is_told)
+            continue
+        if chart is not None and (panels := _filled(chart.panels)):
+            charts.append(replace(chart, panels=panels))
+    return Drawn(charts=tuple(charts), failed=failed)
 
 
 def _filled(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
