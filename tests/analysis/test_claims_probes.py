@@ -121,6 +121,14 @@ def test_two_data_sets_are_judged_apart(tmp_path):
     ]
 
 
+def test_what_runs_train_says_what_they_are_not_their_family_s_key(tmp_path):
+    made = probes(tmp_path, write=False)
+    renamed = {key: made[role] for key, role in (("a", "random"), ("b", "pretrained"), ("c", "full"))}
+    assert verdicts(write_study(tmp_path / "probes", renamed, study="probes"), CLAIMS[0]) == dict.fromkeys(
+        POSITIONS, SUPPORTED
+    )
+
+
 def test_a_study_without_the_families_or_finished_runs_is_not_run(tmp_path):
     made = probes(tmp_path, write=False)
     part = {"full": made["full"][:1], "random": [replace(run, done=5) for run in made["random"][:1]]}

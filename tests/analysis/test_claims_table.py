@@ -11,6 +11,7 @@ import pytest
 from analysis.claims_world import family, of_text
 from analysis.synthetic_study import write_study
 from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.reports.claims_section import claims_section
 from spectral_reach.studies.analysis.claims import ClaimsTable, Finding, Verdict, evaluate
 from spectral_reach.studies.analysis.claims.registry import CLAIMS
 from spectral_reach.studies.analysis.claims.table import COLUMNS
@@ -55,6 +56,18 @@ def test_where_the_measures_differ_is_said_in_a_sentence_each(noisy):
     assert same.differences == ()
     assert same.in_words().endswith("chi_pos and chi_pos_unbiased lead to the same verdicts.")
     assert noisy.in_words().endswith(" ".join(noisy.differences))
+
+
+def test_one_measure_alone_compares_nothing(noisy):
+    """Of another claim, or of other runs, the other measure does not count."""
+    mini = tuple(f for f in noisy.findings if f.claim == "train-and-test-agree" and f.measure == "chi_pos")
+    unbiased = tuple(f for f in noisy.findings if f.claim == "train-and-test-agree" and f.measure == "chi_pos_unbiased")
+    elsewhere = tuple(replace(finding, family="images") for finding in unbiased)
+    for findings, compared in ((mini, False), (mini + elsewhere, False), (mini + unbiased, True)):
+        table = replace(noisy, findings=findings)
+        assert table.are_compared == compared
+        assert ("lead to the same verdicts" in table.in_words()) == compared
+        assert ("both lead to the same verdicts" in str(claims_section(table))) == compared
 
 
 def test_rows_for_csv_and_json(noisy):

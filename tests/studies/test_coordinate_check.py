@@ -248,21 +248,29 @@ def test_words_follow_the_numbers(study: Path) -> None:
     assert "Llama, muP: 0.60 to 1.10, every size grows with the width (all above 0.5)." in with_slopes(1.1, 0.6)
     assert "0.10 to 0.60, neither all within ±0.3 nor all above 0.5." in with_slopes(0.1, 0.6)
 
-    def with_best(narrow: float, wide: float, at_edge: bool = False, stderr: float = 0.2) -> str:
+    def with_best(narrow: float, wide: float, at_edge: bool = False, stderr: float = 0.2, n: int = 8) -> str:
         curves = tuple(
             replace(curve, best=replace(curve.best, value=value), at_edge=edge)
             for curve, value, edge in zip(side.rates, (narrow, wide), (False, at_edge), strict=True)
         )
-        changed = replace(side, rates=curves, shift=Estimate(value=wide - narrow, stderr=stderr, n=2))
+        one = "one seed has no spread to take an error from" if n == 1 else None
+        shift = Estimate(value=wide - narrow, stderr=math.nan if n == 1 else stderr, n=n, reason=one)
+        changed = replace(side, rates=curves, shift=shift)
         return describe_rates(replace(result, sides=(changed,)))
 
     assert "−0.50 ± 0.20 from width 16 to 32, the rate transfers." in with_best(-6.0, -6.5)
     assert "−2.00 ± 0.20 from width 16 to 32, the rate does not transfer." in with_best(-4.0, -6.0)
-    uncertain = "unsettled, for with its error it may be more or less than an octave"
+    uncertain = "unsettled, for its 95% interval holds shifts of more and of less than an octave"
     assert uncertain in with_best(-4.0, -6.0, stderr=1.2)
     assert uncertain in with_best(-6.0, -6.5, stderr=0.6)
+    assert uncertain in with_best(-6.0, -6.5, n=2)  # Student's factor is 12.7, not 2
+    assert uncertain in with_best(-4.0, -5.3)
+    for narrow, wide in ((-6.0, -6.5), (-4.0, -6.0)):
+        words = with_best(narrow, wide, n=1)
+        assert words.endswith("from width 16 to 32, unsettled, for one seed has no spread to take an error from.")
     assert "and further, for the widest is best at the lowest rate that was tried" in with_best(-5.0, -7.0, True)
     assert "unsettled, for a best rate is the lowest or highest that was tried" in with_best(-7.0, -7.0, True)
+    assert "unsettled, for a best rate is the lowest or highest that was tried" in with_best(-5.0, -7.0, True, n=1)
 
 
 def test_the_figure_and_its_rows(study: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from spectral_reach.reports.markup import Markup, element, joined
 from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.tables import scrolling
 from spectral_reach.studies.analysis.claims import ClaimsTable, Finding, Verdict
-from spectral_reach.studies.analysis.claims.finding import POSITIONS
 
 COLUMNS = ("data", "measure", "verdict", "estimate (95% interval)", "from", "statistic", "why")
 
@@ -97,6 +96,6 @@ def _differences(claims: ClaimsTable) -> Markup:
     title = element("h3", "Where chi_pos and chi_pos_unbiased differ")
     if claims.differences:
         return joined(title, element("ul", (element("li", str(without_paths(each))) for each in claims.differences)))
-    compared = any(finding.measure in POSITIONS for finding in claims.findings)
-    words = "Nowhere: both lead to the same verdicts." if compared else "Neither has been judged yet."
+    same = "Nowhere: both lead to the same verdicts."
+    words = same if claims.are_compared else "No claim has been judged by both yet."
     return joined(title, element("p", words))

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from spectral_reach.records.results import Results
 from spectral_reach.studies.analysis.estimate import Estimate, FloatArray, mean
+from spectral_reach.studies.analysis.interval import Interval
+from spectral_reach.studies.analysis.seed_spread import student_interval
+from spectral_reach.studies.analysis.verdict import Verdict, within
 from spectral_reach.studies.study_folder import read_header
 
 STUDY = "coordinate-check"
@@ -109,24 +112,30 @@ class SideResult:
         return all(each.slope.value > STEEP for each in self.sizes)
 
     @property
+    def shift_interval(self) -> Interval:
+        """The 95% interval of the shift, by Student's factor for its seeds; its ends are NaN for one seed."""
+        return student_interval(self.shift, self.shift.n - 1)
+
+    @property
     def shift_is_bound(self) -> bool:
-        """The best rate falls with width by an octave or more, to below the lowest rate that was tried."""
+        """The best rate falls with width by an octave or more, error included, to below the lowest that was tried."""
         lowest_is_best = self.rates[-1].at_edge and self.rates[-1].best.value < np.log2(self.rates[-1].rates[0]) + 0.5
         others = any(each.at_edge for each in self.rates[:-1])
-        return bool(lowest_is_best and not others and self.shift.value <= -ONE_OCTAVE)
+        return bool(lowest_is_best and not others and self.shift_interval.high <= -ONE_OCTAVE)
 
     @property
     def transfers(self) -> bool | None:
         """Whether the best rate of the narrowest is that of the widest, to less than an octave.
 
-        None where that is not settled: at one standard error it could be either, or a best rate is at the edge.
+        None where that is not settled: the 95% interval of the shift holds an octave, one seed has no interval, or a
+        best rate is at the edge.
         """
         if self.shift_is_bound:
             return False
-        distance, error = abs(self.shift.value), 0.0 if math.isnan(self.shift.stderr) else self.shift.stderr
-        if any(each.at_edge for each in self.rates) or not abs(distance - ONE_OCTAVE) > error:
+        if any(each.at_edge for each in self.rates):
             return None
-        return distance < ONE_OCTAVE
+        settled = {Verdict.SUPPORTED: True, Verdict.CONTRADICTED: False}
+        return settled.get(within(self.shift_interval, -ONE_OCTAVE, ONE_OCTAVE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

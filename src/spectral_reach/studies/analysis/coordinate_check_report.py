@@ -108,8 +108,10 @@ def _shift_of(side: SideResult) -> str:
         verdict = "and further, for the widest is best at the lowest rate that was tried: the rate does not transfer"
     elif any(curve.at_edge for curve in side.rates):
         verdict = "unsettled, for a best rate is the lowest or highest that was tried"
+    elif not side.shift.is_defined:
+        verdict = f"unsettled, for {side.shift.reason}"
     elif side.transfers is None:
-        verdict = "unsettled, for with its error it may be more or less than an octave"
+        verdict = "unsettled, for its 95% interval holds shifts of more and of less than an octave"
     elif side.transfers:
         verdict = "the rate transfers"
     else:
@@ -166,5 +168,6 @@ _LEGEND = (
     "Sizes are root mean squares over entries, layers and a batch: of queries, of what attention and MLP add to the "
     "stream, of the stream after each layer, and of the change of the logits since the first step. A best rate is the "
     "minimum of the parabola through the lowest loss, a mean over seeds, and its neighbours in log2 of the rate; the "
-    "loss is that of the last tenth of the steps. Errors are standard errors over seeds, of rates by the jackknife."
+    "loss is that of the last tenth of the steps. Errors are standard errors over seeds, of rates by the jackknife; "
+    "whether a rate transfers is judged by the 95% interval, with Student's factor for the seeds."
 )

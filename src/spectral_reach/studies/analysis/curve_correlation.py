@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from spectral_reach.studies.analysis.estimate import Estimate, FloatArray
+from spectral_reach.studies.analysis.estimate import Estimate
+from spectral_reach.studies.analysis.rank import spearman
 from spectral_reach.studies.analysis.study_data import Measurements, RunData
 from spectral_reach.studies.analysis.windows import Window, windows
 
@@ -26,8 +27,8 @@ def curve_correlation(run: RunData, measure: str) -> Estimate:
     if n < LEAST_WINDOWS:
         return Estimate.missing(f"{n} windows have a held-out and a training position, {LEAST_WINDOWS} are needed")
     others = ~np.eye(n, dtype=bool)
-    without = _spearman(*(np.tile(curve, (n, 1))[others].reshape(n, n - 1) for curve in (a, b)))
-    rho = float(_spearman(a, b))
+    without = spearman(*(np.tile(curve, (n, 1))[others].reshape(n, n - 1) for curve in (a, b)))
+    rho = float(spearman(a, b))
     if not (math.isfinite(rho) and np.isfinite(without).all()):
         return Estimate.missing("the position is the same in all windows")
     return Estimate(value=rho, stderr=math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum())), n=n)
@@ -44,14 +45,3 @@ def _by_steps(table: Measurements, measure: str) -> dict[tuple[int, int], float]
 
 def _value(window: Window, measure: str) -> float:
     return float(getattr(window, measure).value)
-
-
-def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Rank correlation along the last axis, ties by average rank; NaN where either has but one value."""
-    from scipy.stats import rankdata
-
-    x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
-    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
-    scale = (x * x).sum(axis=-1) * (y * y).sum(axis=-1)
-    rho: FloatArray = np.where(scale > 0, (x * y).sum(axis=-1) / np.sqrt(np.where(scale > 0, scale, 1.0)), math.nan)
-    return rho

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_reach.studies.analysis.estimate import FloatArray
-from spectral_reach.studies.analysis.rank import SAME, RankCorrelation
+from spectral_reach.studies.analysis.rank import SAME, RankCorrelation, spearman
 
 PERMUTATIONS = 50_000  # enough to enumerate all orders of eight sizes
 
@@ -66,10 +66,10 @@ def iso_rank(
     for row, columns in used:
         weight = (len(columns) - 1) / total
         a, b = loss[row, columns], position[row, columns]
-        rho += weight * float(_spearman(a, b))
+        rho += weight * float(spearman(a, b))
         chosen = orders[:, place[columns]].argsort(axis=1).argsort(axis=1)
-        under_chance += weight * _spearman(a, b[chosen])
-        redrawn += weight * _spearman(
+        under_chance += weight * spearman(a, b[chosen])
+        redrawn += weight * spearman(
             a + loss_stderr[row, columns] * deviates[0][:, columns],
             b + position_stderr[row, columns] * deviates[1][:, columns],
         )
@@ -100,16 +100,6 @@ def _orders(n: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], bool]:
     if math.factorial(n) <= PERMUTATIONS:
         return np.array(list(itertools.permutations(range(n))), dtype=np.intp), True
     return rng.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1), False
-
-
-def _spearman(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Rank correlation along the last axis, ties by average rank."""
-    from scipy.stats import rankdata
-
-    x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
-    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
-    rho: FloatArray = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-    return rho
 
 
 def _undefined(n: int, reason: str) -> RankCorrelation:

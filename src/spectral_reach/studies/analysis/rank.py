@@ -94,6 +94,17 @@ def rank_correlation(
     )
 
 
+def spearman(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Rank correlation of a with b along the last axis, ties by average rank; NaN where either has but one value."""
+    from scipy.stats import rankdata
+
+    x, y = rankdata(a, axis=-1), rankdata(b, axis=-1)
+    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    scale = (x * x).sum(axis=-1) * (y * y).sum(axis=-1)
+    rho: FloatArray = np.where(scale > 0, (x * y).sum(axis=-1) / np.sqrt(np.where(scale > 0, scale, 1.0)), math.nan)
+    return rho
+
+
 def _correlation(x: FloatArray, ys: FloatArray) -> FloatArray:
     """Pearson's correlation of the ranks x with ranks along the last axis of ys."""
     a = x - x.mean()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spectral_reach.studies.analysis.claims.probe_families import PRETRAINED, RANDOM, ProbeFamilies
+from spectral_reach.studies.analysis.claims.probe_families import ProbeFamilies
 from spectral_reach.studies.analysis.late_average import late_average
+from spectral_reach.studies.analysis.probe_sets import PRETRAINED, RANDOM
 from spectral_reach.studies.analysis.size_ratio import Pair, SizeRatios, size_ratios
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 
 from spectral_reach.studies.analysis.claims.finding import Judgement
-from spectral_reach.studies.analysis.claims.probe_families import FULL, RANDOM, ProbeFamilies, claim_on_probes
+from spectral_reach.studies.analysis.claims.probe_families import ProbeFamilies, claim_on_probes
 from spectral_reach.studies.analysis.estimate import mean
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.late_average import LATE_FRACTION
 from spectral_reach.studies.analysis.numbers import with_interval
+from spectral_reach.studies.analysis.probe_sets import FULL, RANDOM
 from spectral_reach.studies.analysis.size_ratio import Pair, SizeRatios, as_factor, size_ratios
 from spectral_reach.studies.analysis.study_data import FamilyData
 from spectral_reach.studies.analysis.verdict import Verdict

@@ -1,7 +1,7 @@
 """Claim: loss falls as a power law of compute.
 
-Statistic: the exponent alpha of the compute frontier, fitted robustly (``compute_law``): of L = E + A C^-alpha where
-the data show an irreducible loss E, else of L = A C^-alpha, a straight line in log-log.
+Statistic: the exponent alpha of the train loss L along the compute frontier, fitted robustly (``compute_law``): of
+L = E + A C^-alpha where the data show an irreducible loss E, else of L = A C^-alpha, a straight line in log-log.
 
 Supported if the 95% interval of alpha lies above 0 and the law explains at least 95% of the variance of log L along
 the frontier: then it is a power law as far as these data can tell. Contradicted if the interval lies below 0, or if
@@ -33,7 +33,7 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     fit = law.without_irreducible if law.with_irreducible.reason is not None else law.with_irreducible
     verdict = _verdict(law, fit)
     return Judgement(
-        statistic=f"exponent α of the {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier",
+        statistic=f"exponent α of the train {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier",
         interval=fit.exponent,
         n=fit.n,
         counted="windows of compute",

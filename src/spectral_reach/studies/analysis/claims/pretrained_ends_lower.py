@@ -13,8 +13,9 @@ import numpy as np
 
 from spectral_reach.studies.analysis.claims.backbone_ratio import backbone_ratio
 from spectral_reach.studies.analysis.claims.finding import POSITIONS, Judgement
-from spectral_reach.studies.analysis.claims.probe_families import PRETRAINED, RANDOM, ProbeFamilies, claim_on_probes
+from spectral_reach.studies.analysis.claims.probe_families import ProbeFamilies, claim_on_probes
 from spectral_reach.studies.analysis.numbers import size
+from spectral_reach.studies.analysis.probe_sets import PRETRAINED, RANDOM
 from spectral_reach.studies.analysis.size_ratio import as_factor
 from spectral_reach.studies.analysis.verdict import Verdict, above
 

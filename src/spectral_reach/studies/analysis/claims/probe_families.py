@@ -8,19 +8,25 @@ from dataclasses import dataclass
 from spectral_reach.studies.analysis.claims.claim import Claim, not_run, unfinished
 from spectral_reach.studies.analysis.claims.finding import Finding, Judgement
 from spectral_reach.studies.analysis.claims.sources import Studies
-from spectral_reach.studies.analysis.study_data import FamilyData, StudyData
+from spectral_reach.studies.analysis.probe_sets import ProbeSet, kind_of, probe_sets
+from spectral_reach.studies.analysis.study_data import FamilyData
 
 STUDY = "probes"
-FULL, PRETRAINED, RANDOM = "full", "pretrained", "random"
 _LABEL = "linear probes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeFamilies:
-    """The families of one data set; ``label`` is what the table calls them."""
+    """The families of one data set, by what they train (``probe_sets``); ``label`` is what the table calls them."""
 
     label: str
     by_role: dict[str, FamilyData]
+
+    @classmethod
+    def of(cls, found: ProbeSet) -> ProbeFamilies:
+        """Those of a set that have begun."""
+        label = f"{_LABEL}, {found.data}" if found.data else _LABEL
+        return cls(label=label, by_role={kind_of(family): family for family in found.families})
 
 
 Judge = Callable[[ProbeFamilies, str], Judgement]
@@ -31,9 +37,8 @@ def claim_on_probes(key: str, statement: str, roles: tuple[str, ...], judge: Jud
 
     def evaluate(studies: Studies) -> Iterator[Finding]:
         study = studies.study(STUDY)
-        groups = (
-            [] if study is None else [each for each in _groups(study) if all(role in each.by_role for role in roles)]
-        )
+        sets = () if study is None else probe_sets(study.families)
+        groups = [each for each in map(ProbeFamilies.of, sets) if all(role in each.by_role for role in roles)]
         if not groups:
             yield not_run(key, STUDY, _LABEL, f"It takes the study {STUDY} with the families {' and '.join(roles)}.")
         for group in groups:
@@ -52,15 +57,3 @@ def claim_on_probes(key: str, statement: str, roles: tuple[str, ...], judge: Jud
                 )
 
     return Claim(key=key, statement=statement, studies=(STUDY,), evaluate=evaluate)
-
-
-def _groups(study: StudyData) -> list[ProbeFamilies]:
-    """By what follows the role in a family's key: ``random`` and ``random-pixels`` are of two data sets."""
-    found: dict[str, dict[str, FamilyData]] = {}
-    for family in study.families:
-        role, _, data = family.key.partition("-")
-        if role in (FULL, PRETRAINED, RANDOM):
-            found.setdefault(data, {})[role] = family
-    return [
-        ProbeFamilies(label=f"{_LABEL}, {data}" if data else _LABEL, by_role=by_role) for data, by_role in found.items()
-    ]

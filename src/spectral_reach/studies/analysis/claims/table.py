@@ -36,16 +36,16 @@ class ClaimsTable:
     @property
     def differences(self) -> tuple[str, ...]:
         """A sentence for each finding whose verdict is another for chi_pos than for chi_pos_unbiased."""
-        found: dict[tuple[str, ...], dict[str, Finding]] = {}
-        for finding in self.findings:
-            if finding.measure in POSITIONS:
-                key = (finding.claim, finding.study, finding.family, _without_measure(finding))
-                found.setdefault(key, {})[finding.measure] = finding
         return tuple(
-            self._difference(*(by_measure[measure] for measure in POSITIONS))
-            for by_measure in found.values()
-            if len(by_measure) == len(POSITIONS) and len({each.verdict for each in by_measure.values()}) > 1
+            self._difference(mini_batch, unbiased)
+            for mini_batch, unbiased in self._in_both()
+            if mini_batch.verdict != unbiased.verdict
         )
+
+    @property
+    def are_compared(self) -> bool:
+        """Whether any claim is judged on some runs by chi_pos and by chi_pos_unbiased."""
+        return bool(self._in_both())
 
     def statement(self, finding: Finding) -> str:
         """What the paper says that this finding is about."""
@@ -102,8 +102,17 @@ class ClaimsTable:
         counted = f"Findings: {', '.join(f'{n} {verdict}' for verdict, n in self.counts.items())}."
         if self.differences:
             return f"{counted} chi_pos and chi_pos_unbiased differ: {' '.join(self.differences)}"
-        compared = any(finding.measure in POSITIONS for finding in self.findings)
-        return f"{counted} chi_pos and chi_pos_unbiased lead to the same verdicts." if compared else counted
+        return f"{counted} chi_pos and chi_pos_unbiased lead to the same verdicts." if self.are_compared else counted
+
+    def _in_both(self) -> list[tuple[Finding, Finding]]:
+        """The findings of one statistic on the same runs by chi_pos and by chi_pos_unbiased, in order."""
+        found: dict[tuple[str, ...], dict[str, Finding]] = {}
+        for finding in self.findings:
+            if finding.measure in POSITIONS:
+                key = (finding.claim, finding.study, finding.family, _without_measure(finding))
+                found.setdefault(key, {})[finding.measure] = finding
+        mini_batch, unbiased = POSITIONS
+        return [(each[mini_batch], each[unbiased]) for each in found.values() if len(each) == len(POSITIONS)]
 
     def _difference(self, mini_batch: Finding, unbiased: Finding) -> str:
         what = f"{self.statement(unbiased).rstrip('.')} ({unbiased.family}; {_without_measure(unbiased)})"
