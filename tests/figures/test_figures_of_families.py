@@ -81,6 +81,15 @@ def test_one_run_that_has_just_begun(name: str, tmp_path: Path, monkeypatch: pyt
         assert rows_of(name, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["fig1", "fig8"])
+def test_the_first_step_alone_has_no_place_on_an_axis_of_compute(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path / "study", {"text": [replace(TEXT[0], done=1)]})
+    assert_fits(page_of(name, study, tmp_path, monkeypatch))
+    assert rows_of(name, tmp_path) == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_has_not_begun_is_not_drawn(name: str, tmp_path: Path) -> None:
     empty = write_study(tmp_path / "study", {"text": [replace(TEXT[0], done=0)]}, not_started={"text": ["text-9"]})

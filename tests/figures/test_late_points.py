@@ -12,6 +12,7 @@ from analysis.synthetic_study import as_run_data, text_runs, with_seeds
 from spectral_reach.figures import fig4_data, fig8_data
 from spectral_reach.figures.late_points import ratio_points
 from spectral_reach.figures.points import known
+from spectral_reach.figures.words import at_ends
 from spectral_reach.studies.analysis.claims.train_and_test_agree import judge_late
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.probe_sets import probe_sets
@@ -63,9 +64,12 @@ def test_a_size_that_is_not_clearly_positive_has_no_ratio() -> None:
     good = [pair(0, 3.0, 2.0), pair(1, 3.3, 2.2)]
     for bad in (pair(0, -0.1, 2.0), pair(0, 3.0, -0.1), pair(0, 0.1, 2.0, error=2.0)):
         points = list(ratio_points("text", "ratio", {1000: [bad], 2000: good}))
-        assert [(point.parameters, point.runs) for point in points] == [(2000, 2)]
-        assert points[0].value == pytest.approx(1.5)
-        assert points[0].low < 1.5 < points[0].high
+        assert [(point.parameters, point.runs) for point in points] == [(1000, 1), (2000, 2)]
+        assert math.isnan(points[0].value)
+        assert points[1].value == pytest.approx(1.5)
+        assert points[1].low < 1.5 < points[1].high
+        words = at_ends(points, {"ratio": "it"}, level=1.0)
+        assert "at 2k (1 of 1 intervals hold 1; none at 1k, not significantly positive)." in words
 
 
 def test_a_single_evaluation_or_measurement_has_no_interval() -> None:

@@ -41,8 +41,8 @@ def ratio_points(family: str, name: str, pairs: Mapping[int, Sequence[Pair]]) ->
     """The ratio called ``name`` at every size that has one, from the pairs of its runs.
 
     Intervals are those of ``size_ratios``, as in the table of claims: what a seed does to both cancels. A size whose
-    numerator or denominator is not significantly positive has no ratio. One whose pairs have no errors (a single
-    measurement, a single evaluation of a single run) has one without interval.
+    numerator or denominator is not significantly positive has no ratio, so its point has no value. One whose pairs have
+    no errors (a single measurement, a single evaluation of a single run) has a ratio without interval.
     """
     with_errors = _with_errors(pairs)
     for size in sorted(pairs):
@@ -75,9 +75,12 @@ def _with_errors(pairs: Mapping[int, Sequence[Pair]]) -> dict[int, Interval]:
 
 
 def _without_errors(pairs: Sequence[Pair]) -> Interval | None:
-    """Of pairs of which none has errors; None where one has, and so is not known to be positive."""
+    """Of pairs of which none has errors, None where a value is not there or negative; a missing one of pairs that have
+    errors, for these are not known to be positive."""
+    if _defined(pairs):
+        return Interval.missing()
     means = [float(np.mean([pair.both[side].value for pair in pairs])) for side in (0, 1)]
-    if _defined(pairs) or not min(means) > 0:  # NaN is not
+    if not min(means) > 0:  # NaN is not
         return None
     return Interval(value=means[0] / means[1], low=math.nan, high=math.nan)
 

@@ -14,6 +14,7 @@ from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval
 
 MARGIN = 0.06  # of the range of log loss, above and below
+LEAST_MARGIN = 0.01
 
 
 def draw_losses(
@@ -27,8 +28,8 @@ def draw_losses(
             draw_band(axes, [p for p in curve if not math.isnan(p.value)], 0.0, colours(size))
         axes.plot([p.flops for p in curve], [p.value for p in curve], color=colours(size))
     drawn = [math.log(point.value) for point in losses if not math.isnan(point.value)]
-    low, high = min(drawn), max([*drawn, math.log(entropy)])
-    room = MARGIN * (high - low)
+    low, high = min(drawn, default=math.log(entropy)), max([*drawn, math.log(entropy)])
+    room = max(MARGIN * (high - low), LEAST_MARGIN)
     log_loss_axis(axes, math.exp(low - 2 * room), math.exp(high + room))
     axes.axhline(entropy, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     axes.annotate(

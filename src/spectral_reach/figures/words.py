@@ -46,7 +46,7 @@ def joined(parts: Sequence[str]) -> str:
 def at_ends(points: Sequence[Point], names: Mapping[str, str], level: float | None = None) -> str:
     """Every quantity at the smallest and at the largest size, with its interval, under its name; clauses and a stop.
 
-    With ``level`` also at how many of the sizes the interval holds it.
+    With ``level`` also at how many of the sizes the interval holds it, and at which there is none (``ratio_points``).
     """
     clauses = []
     for quantity, name in names.items():
@@ -58,7 +58,9 @@ def at_ends(points: Sequence[Point], names: Mapping[str, str], level: float | No
         told = [p for p in curve if not math.isnan(p.low)]
         if level is not None and told:
             held = sum(p.low <= level <= p.high for p in told)
-            clause += f" ({held} of {len(told)} intervals hold {level:g})"
+            lacking = [size(p.parameters) for p in points if p.quantity == quantity and math.isnan(p.value)]
+            none = f"; none at {joined(lacking)}, not significantly positive" if lacking else ""
+            clause += f" ({held} of {len(told)} intervals hold {level:g}{none})"
         clauses.append(clause)
     return "; ".join(clauses) + "."
 
