@@ -61,7 +61,7 @@ def test_a_power_law_is_supported_and_rising_loss_contradicts_it(true_world, fal
     (falls,), (rises,) = (findings(world, "loss-power-law") for world in (true_world, false_world))
     assert (falls.verdict, falls.measure, falls.family) == (SUPPORTED, "loss", "Text: Python standard library")
     assert falls.low > 0
-    assert falls.statistic == "exponent α of the train loss L = A C^−α along the compute frontier"
+    assert falls.statistic == "exponent α of the train loss L = A C^−α along the compute frontier, Huber fit"
     assert "It falls: a straight line in log-log explains 99." in falls.reason
     assert rises.verdict == CONTRADICTED
     assert rises.high < 0

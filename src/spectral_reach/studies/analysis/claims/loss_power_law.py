@@ -33,7 +33,9 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     fit = law.without_irreducible if law.with_irreducible.reason is not None else law.with_irreducible
     verdict = _verdict(law, fit)
     return Judgement(
-        statistic=f"exponent α of the train {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier",
+        statistic=(
+            f"exponent α of the train {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier, Huber fit"
+        ),
         interval=fit.exponent,
         n=fit.n,
         counted="windows of compute",
