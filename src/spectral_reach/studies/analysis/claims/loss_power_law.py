@@ -34,7 +34,8 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     verdict = _verdict(law, fit)
     return Judgement(
         statistic=(
-            f"exponent α of the train {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier, Huber fit"
+            f"exponent α of the train {measure} L = {_FORMS[fit.with_irreducible]} along the compute frontier, "
+            "Huber fit"
         ),
         interval=fit.exponent,
         n=fit.n,
