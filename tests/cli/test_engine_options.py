@@ -37,7 +37,7 @@ def test_options_are_those_of_the_command() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"engine": "slurm"}, "engine is 'slurm'; expected local or ray"),
+        ({"engine": "slurm"}, "engine is 'slurm'; expected local or inline or ray"),
         ({"workers": 0}, "workers is 0; expected at least 1 run at a time"),
         ({"address": "auto"}, "--address is auto with the engine 'local'; expected it with Ray only: add --engine ray"),
         ({"cpus_per_run": 1.0}, "--cpus-per-run is 1.0 with the engine 'local'"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from spectral_reach.studies.engines import resources
 from spectral_reach.studies.engines.resources import at_once, available_cores
 
-LOCAL, RAY = "local", "ray"
-ENGINES = (LOCAL, RAY)
+LOCAL, INLINE, RAY = "local", "inline", "ray"
+ENGINES = (LOCAL, INLINE, RAY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +16,7 @@ class EngineOptions:
     """An engine and what it is told.
 
     Attributes:
-        engine: ``local``, processes of this machine, or ``ray``, workers of Ray.
+        engine: ``local``, processes of this machine, ``inline``, this process itself, or ``ray``, workers of Ray.
         workers: runs at a time; None: one on each CUDA device, on the CPU as many as have a core for each of their
             threads, on Ray as many as it has room for.
         address: of a Ray cluster; None: a Ray of this machine's cores, unless ``RAY_ADDRESS`` is set.
@@ -38,6 +38,11 @@ class EngineOptions:
             raise ValueError(f"engine is {self.engine!r}; expected {' or '.join(ENGINES)}.")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; expected at least 1 run at a time.")
+        if self.workers not in (None, 1) and self.engine == INLINE:
+            raise ValueError(
+                f"workers is {self.workers} with the engine 'inline'; expected 1: it executes one run after another. "
+                "Leave --workers out, or choose --engine local."
+            )
         of_ray = {"address": self.address, "cpus-per-run": self.cpus_per_run, "gpus-per-run": self.gpus_per_run}
         for name, value in of_ray.items():
             if value is not None and self.engine != RAY:
@@ -65,6 +70,8 @@ class EngineOptions:
 
         ``devices``: CUDA devices that they are executed on; 0 if on the CPU.
         """
+        if self.engine == INLINE:
+            return 1
         if self.workers is not None:
             return self.workers
         if self.engine == LOCAL:

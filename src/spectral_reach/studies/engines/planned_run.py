@@ -61,6 +61,10 @@ class PlannedRun:
         """Whether it computes on a CUDA device where it sees one."""
         return self.device != "cpu"
 
+    def ended(self) -> Progress:
+        """That it has made all its steps."""
+        return Progress(run=self.name, step=self.steps, steps=self.steps, phase="finished")
+
     def progress(self, phase: Phase) -> Progress:
         """What is known of it without a word from whoever executes it."""
         return Progress(run=self.name, step=self.steps if self.is_finished else 0, steps=self.steps, phase=phase)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from spectral_reach.studies.engines.options import RAY, EngineOptions
+from spectral_reach.studies.engines.options import INLINE, RAY, EngineOptions
 from spectral_reach.studies.training.progress import OnProgress, ignore
 
 
@@ -36,6 +36,10 @@ def engine(options: EngineOptions) -> Engine:
             cpus_per_run=options.cpus_per_run,
             gpus_per_run=options.gpus_per_run,
         )
+    if options.engine == INLINE:
+        from spectral_reach.studies.engines import inline
+
+        return inline.run_all
     from spectral_reach.studies.engines import local
 
     return partial(local.run_all, workers=options.workers)
