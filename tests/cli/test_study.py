@@ -116,7 +116,7 @@ def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
             "vocabulary is 'abc', a str; expected a whole number",
         ),
         ([*TOY, "--set", "families.text.data.context=1.5"], ExitCode.BAD_INPUT, "context is 1.5, a float; expected a"),
-        ([*TOY, "--engine", "slurm"], ExitCode.BAD_INPUT, "engine is 'slurm'; expected local or ray"),
+        ([*TOY, "--engine", "slurm"], ExitCode.BAD_INPUT, "engine is 'slurm'; expected local or inline or ray"),
         (
             [*TOY, "--address", "auto"],
             ExitCode.BAD_INPUT,
