@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spectral_reach.studies import data
+from spectral_reach.studies.data import registry
 from spectral_reach.studies.data.digits import BEGIN
 from spectral_reach.studies.data.token_streams import open_streams, write_facts, write_streams
 from spectral_reach.studies.data.tokens import TokenData, digest, unigram_entropy, windows
@@ -111,8 +112,8 @@ def test_digits_are_the_same_every_time() -> None:
     np.testing.assert_array_equal(first.train, second.train)
 
 
-def test_digits_have_no_options() -> None:
-    with pytest.raises(ValueError, match="'digits' has no option 'size'; its options are none"):
+def test_an_unknown_option_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'digits' has no option 'size'; its options are shifts"):
         data.load("digits", size=8)
 
 
@@ -179,12 +180,13 @@ def test_a_first_token_out_of_the_vocabulary_is_refused_also_with_counts() -> No
         )
 
 
-def test_a_data_set_is_named_in_one_word() -> None:
+def test_a_data_set_is_named_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._loaders, "plain", lambda: None)
     assert data.parse_name("digits") == ("digits", {})
     assert data.parse_name("stdlib:512") == ("stdlib", {"vocabulary": "512"})
     with pytest.raises(ValueError, match="Unknown data set 'cats'"):
         data.parse_name("cats:x")
-    with pytest.raises(ValueError, match="'digits:x' has something after the colon, but 'digits' has no options"):
-        data.parse_name("digits:x")
+    with pytest.raises(ValueError, match="'plain:x' has something after the colon, but 'plain' has no options"):
+        data.parse_name("plain:x")
     with pytest.raises(ValueError, match="'stdlib:' has nothing after the colon; expected stdlib:VOCABULARY"):
         data.parse_name("stdlib:")
