@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from spectral_reach.studies.engines.options import EngineOptions
 
 Engine = Annotated[
-    str, typer.Option(help="Who executes the runs: local, processes of this machine; inline, this process; ray, a Ray cluster.")
+    str,
+    typer.Option(help="Who executes the runs: local, processes of this machine; inline, this one; ray, a Ray cluster."),
 ]
 Workers = Annotated[
     int | None,
