@@ -29,12 +29,12 @@ from spectral_reach.figures.curves import (
     key_line,
     note,
 )
+from spectral_reach.figures.family_figure import save_family_figure
 from spectral_reach.figures.fig11_data import POSITIONS, changes, family_points, names
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
-from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
-from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
-from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_plain_axis, style
+from spectral_reach.figures.points import Point, known, of_sizes
+from spectral_reach.figures.style import FAINT, SMALL_SIZE, SizeColours, log_compute_axis, log_plain_axis
 from spectral_reach.studies.analysis.claims.position_governs import judge
 from spectral_reach.studies.analysis.numbers import signed, with_interval
 from spectral_reach.studies.analysis.study_data import FamilyData
@@ -54,14 +54,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
-    formats = FORMATS if formats is None else formats
-    check_formats(formats)
-    families = read_families(studies)
-    points = [family_points(family) for family in families]
-    with style():
-        files = save_figure(_figure(families, points), out / NAME, formats)
-    rows = [as_row(point) for column in points for point in column]
-    return (*files, save_rows(rows, COLUMNS, out / f"{NAME}.csv"))
+    return save_family_figure(NAME, read_families(studies), family_points, _figure, out, formats)
 
 
 def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -> Figure:

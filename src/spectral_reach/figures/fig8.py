@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_reach.figures.curves import BELOW, DASHED, ceiling_of, draw_band, draw_line, floor_of, key_band, key_line
+from spectral_reach.figures.family_figure import save_family_figure
 from spectral_reach.figures.fig8_data import HELDOUT, RATIOS, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
-from spectral_reach.figures.points import COLUMNS, Point, as_row, known, of_sizes
-from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
+from spectral_reach.figures.points import Point, known, of_sizes
 from spectral_reach.figures.size_panel import Series, draw_against_size, key_of_series
-from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis, style
+from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis
 from spectral_reach.figures.value_panel import draw_values
 from spectral_reach.figures.words import at_ends
 from spectral_reach.studies.analysis.study_data import FamilyData
@@ -45,19 +45,13 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
-    formats = FORMATS if formats is None else formats
-    check_formats(formats)
     families = read_families(studies)
     if not any(len(run.heldout) for family in families for run in family.runs):
         raise ValueError(
             f"no run of {', '.join(map(str, studies))} has measured spectral position on held-out data: got nothing to "
             "compare; run a study whose measurement has heldout_units, such as scaling-text."
         )
-    points = [family_points(family) for family in families]
-    with style():
-        files = save_figure(_figure(families, points), out / NAME, formats)
-    rows = [as_row(point) for column in points for point in column]
-    return (*files, save_rows(rows, COLUMNS, out / f"{NAME}.csv"))
+    return save_family_figure(NAME, families, family_points, _figure, out, formats)
 
 
 def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -> Figure:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from spectral_reach.figures.family_figure import save_family_figure
 from spectral_reach.figures.fig9_data import LATE, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
-from spectral_reach.figures.points import COLUMNS, Point, as_row
+from spectral_reach.figures.points import Point
 from spectral_reach.figures.position_panel import draw_positions, key_of_lines
-from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.size_panel import Series, draw_against_size, key_of_series
-from spectral_reach.figures.style import SizeColours, style
+from spectral_reach.figures.style import SizeColours
 from spectral_reach.figures.value_panel import draw_values
 from spectral_reach.figures.words import late_positions
 from spectral_reach.studies.analysis.study_data import FamilyData
@@ -41,14 +41,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
-    formats = FORMATS if formats is None else formats
-    check_formats(formats)
-    families = read_families(studies)
-    points = [family_points(family) for family in families]
-    with style():
-        files = save_figure(_figure(families, points), out / NAME, formats)
-    rows = [as_row(point) for column in points for point in column]
-    return (*files, save_rows(rows, COLUMNS, out / f"{NAME}.csv"))
+    return save_family_figure(NAME, read_families(studies), family_points, _figure, out, formats)
 
 
 def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -> Figure:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_reach.studies.analysis.estimate import FloatArray
-from spectral_reach.studies.analysis.rank import SAME, RankCorrelation, spearman
+from spectral_reach.studies.analysis.rank import RankCorrelation, of_draws, spearman, undefined_rank
 
 PERMUTATIONS = 50_000  # enough to enumerate all orders of eight sizes
 
@@ -54,7 +54,7 @@ def iso_rank(
     ]
     if not used:
         most = int(present.sum(axis=1).max(initial=0))
-        return _undefined(most, _too_few(most))
+        return undefined_rank(most, _too_few(most))
     sizes = np.unique(np.concatenate([columns for _, columns in used]))
     rng = np.random.default_rng(seed)
     orders, exact = _orders(len(sizes), rng)
@@ -75,17 +75,7 @@ def iso_rank(
         )
     if not exact:
         under_chance = np.append(under_chance, rho)  # so that no p-value is 0
-    low, high = np.quantile(redrawn, [0.025, 0.975])
-    return RankCorrelation(
-        rho=rho,
-        p_falling=float((under_chance <= rho + SAME).mean()),
-        p_rising=float((under_chance >= rho - SAME).mean()),
-        p_two_sided=float((np.abs(under_chance) >= abs(rho) - SAME).mean()),
-        exact=exact,
-        low=float(low),
-        high=float(high),
-        n=len(sizes),
-    )
+    return of_draws(rho, under_chance, redrawn, exact=exact, n=len(sizes))
 
 
 def _too_few(most: int) -> str:
@@ -100,10 +90,3 @@ def _orders(n: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], bool]:
     if math.factorial(n) <= PERMUTATIONS:
         return np.array(list(itertools.permutations(range(n))), dtype=np.intp), True
     return rng.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1), False
-
-
-def _undefined(n: int, reason: str) -> RankCorrelation:
-    nan = math.nan
-    return RankCorrelation(
-        rho=nan, p_falling=nan, p_rising=nan, p_two_sided=nan, exact=False, low=nan, high=nan, n=n, reason=reason
-    )

@@ -61,11 +61,11 @@ def rank_correlation(
     if len(kept) < 3:
         left_out = sorted({e.reason for e in estimates if e.reason is not None})
         why = f"; left out: {'; '.join(left_out)}" if left_out else ""
-        return _undefined(len(kept), f"{len(kept)} runs have a value and an error, 3 are needed{why}")
+        return undefined_rank(len(kept), f"{len(kept)} runs have a value and an error, 3 are needed{why}")
     x = np.array([size for size, _ in kept], dtype=np.float64)
     y = np.array([e.value for _, e in kept])
     if len(set(x)) == 1 or len(set(y)) == 1:
-        return _undefined(len(kept), f"all {'sizes' if len(set(x)) == 1 else 'values'} are equal")
+        return undefined_rank(len(kept), f"all {'sizes' if len(set(x)) == 1 else 'values'} are equal")
     rng = np.random.default_rng(seed)
     size_ranks, ranks = rankdata(x), rankdata(y)
 
@@ -81,7 +81,12 @@ def rank_correlation(
     under_chance = test.null_distribution if exact else np.append(test.null_distribution, rho)
     stderr = np.array([e.stderr for _, e in kept])
     redrawn = rankdata(y + stderr * rng.standard_normal((draws, len(y))), axis=1)
-    low, high = np.quantile(correlation(redrawn), [0.025, 0.975])
+    return of_draws(rho, under_chance, correlation(redrawn), exact=exact, n=len(kept))
+
+
+def of_draws(rho: float, under_chance: FloatArray, redrawn: FloatArray, *, exact: bool, n: int) -> RankCorrelation:
+    """From rho of the values as they are, under permutations, and of values redrawn within their errors."""
+    low, high = np.quantile(redrawn, [0.025, 0.975])
     return RankCorrelation(
         rho=rho,
         p_falling=float((under_chance <= rho + SAME).mean()),
@@ -90,7 +95,7 @@ def rank_correlation(
         exact=exact,
         low=float(low),
         high=float(high),
-        n=len(kept),
+        n=n,
     )
 
 
@@ -113,7 +118,8 @@ def _correlation(x: FloatArray, ys: FloatArray) -> FloatArray:
     return rho
 
 
-def _undefined(n: int, reason: str) -> RankCorrelation:
+def undefined_rank(n: int, reason: str) -> RankCorrelation:
+    """None, with the reason."""
     nan = math.nan
     return RankCorrelation(
         rho=nan, p_falling=nan, p_rising=nan, p_two_sided=nan, exact=False, low=nan, high=nan, n=n, reason=reason

@@ -68,7 +68,9 @@ def size_averages(runs: Sequence[RunData], *, heldout: bool = False) -> tuple[Si
         for parameters in sorted({run.parameters for run in runs})
     ]
     late = [[late_average(run, heldout=heldout) for run in size] for size in by_size]
-    columns = {name: seed_means([[of(each) for each in size] for size in late]) for name, of in _QUANTITIES.items()}
+    columns = {
+        name: means_over_seeds([[of(each) for each in size] for size in late]) for name, of in _QUANTITIES.items()
+    }
     return tuple(
         SizeAverage(
             parameters=size[0].parameters,
@@ -98,7 +100,7 @@ class SeedMeans:
     covers_seeds: bool
 
 
-def seed_means(found: Sequence[Sequence[Estimate]]) -> SeedMeans:
+def means_over_seeds(found: Sequence[Sequence[Estimate]]) -> SeedMeans:
     """The means of ``found``: of each size one estimate a run; those without value or error do not count."""
     known = [[each for each in size if each.is_defined] for size in found]
     estimates = [_missing(size) for size in found]

@@ -22,7 +22,7 @@ from spectral_reach.studies.analysis.numbers import interval, signed, size, smal
 from spectral_reach.studies.analysis.positive import why_not_positive
 from spectral_reach.studies.analysis.rank import RankCorrelation
 from spectral_reach.studies.analysis.seed_spread import student_interval
-from spectral_reach.studies.analysis.size_average import seed_means
+from spectral_reach.studies.analysis.size_average import means_over_seeds
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary
 from spectral_reach.studies.analysis.verdict import Verdict
 
@@ -97,7 +97,7 @@ def _position(family: FamilySummary) -> str:
     for run in family.runs:
         if run.late.chi_pos_unbiased.is_defined:
             by_size.setdefault(run.parameters, []).append(run.late.chi_pos_unbiased)
-    means = seed_means(list(by_size.values()))
+    means = means_over_seeds(list(by_size.values()))
     ends = " and ".join(f"{small(means.estimates[i])} at {size(list(by_size)[i])}" for i in (0, -1))
     course = (
         f"Averaged over the last tenth of training{' and over seeds' if means.covers_seeds else ''}, chi_pos_unbiased "
@@ -122,7 +122,7 @@ def _doubt(by_size: Mapping[int, Sequence[Estimate]], *, falls: bool) -> str | N
         reason = why_not_positive(by_size[parameters])
         if reason is not None:
             return f"the value at {size(parameters)} is {reason}"
-    means = seed_means(list(by_size.values()))
+    means = means_over_seeds(list(by_size.values()))
     smallest, largest = (student_interval(means.estimates[i], means.degrees) for i in (0, -1))
     lower, higher = (largest, smallest) if falls else (smallest, largest)
     return None if lower.high < higher.low else "the 95% intervals of the smallest and the largest size do not show it"

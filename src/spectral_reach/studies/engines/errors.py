@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 from spectral_reach.records.errors import RecordError
+
+_FRAMES = 3
 
 
 class RunsFailedError(RuntimeError):
@@ -44,3 +47,11 @@ def raise_together(failures: Sequence[RunsFailedError]) -> None:
         kind = FoldersRefusedError if all_refused else RunsFailedError
         reasons = {name: reason for each in failures for name, reason in each.failures.items()}
         raise kind(reasons, of=sum(each.of for each in failures), what=" and ".join(each.what for each in failures))
+
+
+def reason_of(error: Exception) -> str:
+    """What a folder or a check says is told as it is; anything else with the place that it came from."""
+    if isinstance(error, RecordError):
+        return str(error)
+    lines = "".join(traceback.format_exception(error, limit=-_FRAMES)).strip().splitlines()
+    return "\n  ".join(lines)

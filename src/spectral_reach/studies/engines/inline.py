@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spectral_reach.records.errors import RecordError
+from spectral_reach.studies.engines.errors import reason_of
 from spectral_reach.studies.engines.queue import RunQueue
 from spectral_reach.studies.training.interruption import stop_requests
 from spectral_reach.studies.training.progress import OnProgress, ignore
 from spectral_reach.studies.worker import execute
-
-_FRAMES = 3
 
 
 def run_all(runs: Sequence[Path], *, on_progress: OnProgress = ignore) -> None:
@@ -40,18 +38,10 @@ def run_all(runs: Sequence[Path], *, on_progress: OnProgress = ignore) -> None:
                 finished = execute(run.folder, should_stop=should_stop, on_progress=on_progress)
             except Exception as error:
                 on_progress(run.progress("failed"))
-                queue.fail(run, _reason(error), refused=isinstance(error, RecordError))
+                queue.fail(run, reason_of(error), refused=isinstance(error, RecordError))
                 continue
             if not finished:
                 raise KeyboardInterrupt
             on_progress(run.ended())
             queue.finish(run)
     queue.raise_failures()
-
-
-def _reason(error: Exception) -> str:
-    """What a folder says is told as it is; anything else with the place that it came from."""
-    if isinstance(error, RecordError):
-        return str(error)
-    lines = "".join(traceback.format_exception(error, limit=-_FRAMES)).strip().splitlines()
-    return "\n  ".join(lines)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from spectral_reach.records.errors import RecordError
 from spectral_reach.records.results import Results
-from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
+from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError, reason_of
 from spectral_reach.studies.tasks.progress import OnTaskProgress, TaskPhase, TaskProgress, ignore
 from spectral_reach.studies.tasks.task import Task
 from spectral_reach.studies.threads import threads_of_torch
-
-_FRAMES = 3
 
 
 def run_tasks(study: Path, tasks: Sequence[Task], *, threads: int, on_progress: OnTaskProgress = ignore) -> None:
@@ -47,7 +44,7 @@ def run_tasks(study: Path, tasks: Sequence[Task], *, threads: int, on_progress: 
             try:
                 results.save(task.as_dict(), task.settings.execute(study, tell))
             except Exception as error:
-                failures[task.name] = _reason(error)
+                failures[task.name] = reason_of(error)
                 if isinstance(error, RecordError):
                     refused.add(task.name)
                 tell(0.0, "failed")
@@ -67,11 +64,3 @@ def done(study: Path, tasks: Sequence[Task]) -> frozenset[str]:
     """
     results = Results(study)
     return frozenset(task.name for task in tasks if results.has(task.as_dict()))
-
-
-def _reason(error: Exception) -> str:
-    """What a folder or a check says is told as it is; anything else with the place that it came from."""
-    if isinstance(error, RecordError):
-        return str(error)
-    lines = "".join(traceback.format_exception(error, limit=-_FRAMES)).strip().splitlines()
-    return "\n  ".join(lines)
