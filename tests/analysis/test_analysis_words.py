@@ -9,10 +9,11 @@ from analysis.synthetic_study import SyntheticRun, as_run_data, text_runs, with_
 from spectral_reach.studies.analysis.claims.larger_models_end_lower import judge_order
 from spectral_reach.studies.analysis.frontier import frontier
 from spectral_reach.studies.analysis.rank import RankCorrelation
+from spectral_reach.studies.analysis.size_order import verdict_of_rank
 from spectral_reach.studies.analysis.study_data import FamilyData, StudyData
 from spectral_reach.studies.analysis.summary import FamilySummary, summarise
 from spectral_reach.studies.analysis.verdict import Verdict
-from spectral_reach.studies.analysis.words import describe, describe_family, verdict
+from spectral_reach.studies.analysis.words import describe, describe_family
 
 
 def study_of(runs, tmp_path, not_started=()):
@@ -60,7 +61,7 @@ def rank(**changes) -> RankCorrelation:
     ],
 )
 def test_the_thresholds_of_the_verdict(changes, expected):
-    assert verdict(rank(**changes)) is expected
+    assert verdict_of_rank(rank(**changes)) is expected
 
 
 def test_the_words_flip_when_the_data_flip(tmp_path):
@@ -114,7 +115,8 @@ def test_an_order_that_the_ends_do_not_show(tmp_path, order, deep):
     noisy = with_positions(FALLING)
     noisy[4] = replace(noisy[4], position_noise=1e-6)
     text = describe_family(replace(summary_of(noisy, tmp_path), rank_chi_pos_unbiased=order))
-    assert f"by rank larger models end {deep} in the spectral tail, but the value at 910k is not significantly" in text
+    doubt = "but the late average at 910k parameters is not significantly positive"
+    assert f"by rank larger models end {deep} in the spectral tail, {doubt}" in text
     assert "the paper" not in text
 
 

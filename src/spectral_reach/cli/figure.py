@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
+from spectral_reach.cli.settings import ChangesOfStudies, as_typed, of_studies, parse
 from spectral_reach.cli.terminal import stdout
 
 if TYPE_CHECKING:
@@ -35,14 +36,7 @@ def figure(
             show_default="figures/NAME-PRESET; STUDY/figures, of several the folder figures beside the first",
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="STUDY.PATH=VALUE",
-            help="With --preset: change a setting of a study, e.g. vit.families.vit.data.folder=/data; repeatable.",
-        ),
-    ] = None,
+    changes: ChangesOfStudies = None,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -106,7 +100,6 @@ def _run(entry: FigureEntry, preset: str, changes: Sequence[str], folder: Path, 
         RecordError, RunsFailedError, Stopped: as ``run_study``.
     """
     from spectral_reach.cli.running import run_study
-    from spectral_reach.cli.settings import of_studies, parse
 
     if preset not in _presets(entry):
         raise ValueError(
@@ -114,7 +107,7 @@ def _run(entry: FigureEntry, preset: str, changes: Sequence[str], folder: Path, 
             f"{' and '.join(entry.studies)} can be run in."
         )
     command = ["spectral-reach", "figure", entry.name, "--preset", preset, "--out", str(folder)]
-    command += [word for change in changes for word in ("--set", change)]
+    command += as_typed(changes)
     command += as_arguments(options)
     settings = of_studies(entry.studies, preset, parse(changes))
     folders = [folder] if len(entry.studies) == 1 else [folder / study for study in entry.studies]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
+from spectral_reach.cli.settings import ChangesOfStudies, DryRun, as_typed, of_studies, parse
 from spectral_reach.cli.terminal import stderr, stdout
 
 if TYPE_CHECKING:
@@ -26,15 +27,8 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder for the studies, figures and report.", show_default="reproduction/WHAT-PRESET"),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="STUDY.PATH=VALUE",
-            help="Change a setting of a study, e.g. vit.families.vit.data.folder=/data/cifar5m; repeatable.",
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing.")] = False,
+    changes: ChangesOfStudies = None,
+    dry_run: DryRun = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -46,8 +40,7 @@ def reproduce(
     Run it again to go on after an interruption: what is finished is not done again. A study that fails does not keep
     the others from being run and reported.
     """
-    from spectral_reach.cli.running import resumable, say_cost, say_dry_run
-    from spectral_reach.cli.settings import of_studies, parse
+    from spectral_reach.cli.running import look_ahead, resumable, say_dry_run
 
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     entries = _entries(what)
@@ -59,7 +52,7 @@ def reproduce(
         return
     folder = Path("reproduction") / f"{what}-{preset}" if out is None else out
     command = ["spectral-reach", "reproduce", what, "--preset", preset, "--out", str(folder)]
-    command += [word for change in changes or () for word in ("--set", change)]
+    command += as_typed(changes or ())
     command += as_arguments(options)
     with resumable(folder, command):
         from spectral_reach.reports.report import require_plotly
@@ -67,8 +60,7 @@ def reproduce(
         # Before anything is run: a missing package, a mistyped setting or missing data of the last study shows now,
         # and so does a folder of other settings.
         require_plotly()
-        say_cost({name: settings[name] for name in names}, options)
-        _check_folders(settings, folder)
+        look_ahead(settings, folder, options)
         failures = _run(names, settings, folder, options, command)
         _draw(entries, folder)
         _report(folder)
@@ -79,19 +71,6 @@ def _entries(what: str) -> list[FigureEntry]:
     from spectral_reach.figures.registry import FIGURES, figure
 
     return list(FIGURES.values()) if what == ALL else [figure(what)]
-
-
-def _check_folders(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Every study that is there already is the one that is going to be run.
-
-    Raises:
-        ForeignFolderError: one is not; the message says what differs.
-    """
-    from spectral_reach.studies import registry
-    from spectral_reach.studies.study_folder import check_plan
-
-    for name, chosen in settings.items():
-        check_plan(folder / name, registry.find(name).plan(chosen))
 
 
 def _run(

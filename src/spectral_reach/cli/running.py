@@ -69,19 +69,23 @@ def run_study(
     raise_together(failures)
 
 
-def say_cost(studies: Mapping[str, Mapping[str, Any]], options: EngineOptions) -> None:
-    """Plan every study with its settings, and say what each costs.
+def look_ahead(studies: Mapping[str, Mapping[str, Any]], folder: Path, options: EngineOptions) -> None:
+    """Plan every study with its settings, say what each costs, and look whether its folder can take it.
 
     Raises:
         ValueError: a study or a setting is unknown or impossible, or data are missing.
+        ForeignFolderError: ``folder / name`` holds a study of other settings, or something else.
         ModuleNotFoundError: the extra ``studies`` is not installed.
     """
     require_studies_extra()
     from spectral_reach.studies import registry
+    from spectral_reach.studies.study_folder import check_plan
 
     console = stdout()
     for name, settings in studies.items():
-        console.print(f"{name}: {_expected(registry.find(name).plan(settings), options)}", markup=False)
+        plan = registry.find(name).plan(settings)
+        check_plan(folder / name, plan)
+        console.print(f"{name}: {_expected(plan, options)}", markup=False)
 
 
 def say_dry_run(name: str, settings: Mapping[str, Any]) -> None:

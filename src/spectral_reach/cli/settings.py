@@ -4,7 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seeds=[1]; repeatable."),
+]
+ChangesOfStudies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="STUDY.PATH=VALUE",
+        help="Change a setting of a study that is run, e.g. vit.families.vit.data.folder=/data; repeatable.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing; needs no data.")
+]
+
+
+def as_typed(changes: Iterable[str]) -> list[str]:
+    """The words of the command line that make these changes."""
+    return [word for change in changes for word in ("--set", change)]
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spectral_reach.cli.engine import Address, CpusPerRun, Engine, GpusPerRun, Workers, as_arguments, engine_options
+from spectral_reach.cli.settings import Changes, DryRun, as_typed, parse
 
 study = typer.Typer(name="study", no_args_is_help=True, help="Train models, measure and compare them.")
 
@@ -36,13 +37,8 @@ def run(
     preset: Annotated[
         str | None, typer.Option(help="A ready-made size of the study.", show_default="the study's own")
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the preset, e.g. seed=1; repeatable."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what every run would take, and do nothing; needs no data.")
-    ] = False,
+    changes: Changes = None,
+    dry_run: DryRun = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -54,7 +50,6 @@ def run(
     Run it again to go on after an interruption: what is finished is skipped, runs continue at their checkpoint.
     """
     from spectral_reach.cli.running import run_study, say_dry_run
-    from spectral_reach.cli.settings import parse
 
     options = engine_options(engine, workers, address, cpus_per_run, gpus_per_run)
     settings = parse(changes or ())
@@ -68,6 +63,5 @@ def run(
     command = ["spectral-reach", "study", "run", name, "--out", str(out)]
     if preset is not None:
         command += ["--preset", preset]
-    for change in changes or ():
-        command += ["--set", change]
+    command += as_typed(changes or ())
     run_study(name, settings, out, options=options, command=[*command, *as_arguments(options)])

@@ -97,11 +97,23 @@ def from_preset(presets: Mapping[str, Callable[[], C]], values: Mapping[str, Any
         ValueError: a preset or setting is unknown, missing or impossible; the message names it.
         SettingTypeError: a setting is of the wrong type.
     """
+    made = named_preset(presets, values, default=default, study=study)
+    return from_mapping(type(made), overridden(as_mapping(made), values), f"The {study} study")
+
+
+P = TypeVar("P")
+
+
+def named_preset(presets: Mapping[str, Callable[[], P]], values: Mapping[str, Any], *, default: str, study: str) -> P:
+    """The preset that ``values`` name, as it comes.
+
+    Raises:
+        ValueError: it is unknown; the message lists the known ones.
+    """
     preset = values.get("preset", default)
     if not isinstance(preset, str) or preset not in presets:
         raise ValueError(f"Unknown preset {preset!r} of the {study} study; the known ones are {', '.join(presets)}.")
-    made = presets[preset]()
-    return from_mapping(type(made), overridden(as_mapping(made), values), f"The {study} study")
+    return presets[preset]()
 
 
 def overridden(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def toy() -> ConvergenceConfig:
 
 
 def laptop() -> ConvergenceConfig:
-    """About an hour on two cores: averages of up to 100 draws, 30 times, on sequences of 64 tokens."""
+    """Expected to take an hour on two cores: averages of up to 100 draws, 30 times, on sequences of 64 tokens."""
     return replace(
         quick(),
         preset="laptop",

@@ -155,7 +155,7 @@ def toy() -> CoordinateCheckConfig:
 
 
 def laptop() -> CoordinateCheckConfig:
-    """Widths 32 to 512, the best of eight rates at widths 32 to 256: an hour."""
+    """Widths 32 to 512, the best of eight rates at widths 32 to 256: hours."""
     return replace(
         quick(),
         preset="laptop",
@@ -169,7 +169,7 @@ def laptop() -> CoordinateCheckConfig:
 
 
 def paper() -> CoordinateCheckConfig:
-    """Widths 64 to 1,024 of four layers, the best of ten rates at widths 64 to 512: a day or two."""
+    """Widths 64 to 1,024 of four layers, the best of ten rates at widths 64 to 512: days."""
     return replace(
         quick(),
         preset="paper",

@@ -3,8 +3,9 @@
 Hours are those of one H100 or H200 in bf16 autocast. A step takes as long as its arithmetic at the rate that models of
 these families reach, and at least as long as the launches of its kernels, which small models wait for. Measuring has in
 the last part of training the gradients of all units to take the norms of. The constants come from
-``benchmarks/planned_runs.py`` on an H200 (torch 2.11), where steps were told to within a third, peak memory to within a
-fifth and whole runs to within a factor of two; that script says what another machine takes.
+``benchmarks/planned_runs.py`` on an H200 (torch 2.11; commit 17ef705, with measurements of more units than
+the presets have now): steps of both families are told to within a third and whole runs to within a factor of two; peak
+memory of Llamas comes up to a fifth too high, that of ViTs up to 45%. That script says what another machine takes.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from spectral_reach.studies.config import (
     check_types,
     check_whole_numbers,
     from_mapping,
+    named_preset,
     overridden,
 )
 from spectral_reach.studies.data import Dataset, parse_name
@@ -101,10 +102,7 @@ def from_dict(presets: Presets, values: Mapping[str, Any], *, default: str, stud
         ValueError: a preset or setting is unknown, missing or impossible; the message names it.
         SettingTypeError: a setting is of the wrong type.
     """
-    preset = values.get("preset", default)
-    if not isinstance(preset, str) or preset not in presets:
-        raise ValueError(f"Unknown preset {preset!r} of the {study} study; the known ones are {', '.join(presets)}.")
-    made = presets[preset]().as_dict()
+    made = named_preset(presets, values, default=default, study=study).as_dict()
     settings = overridden(made, values)
     chosen = settings["families"]
     if not isinstance(chosen, Mapping):

@@ -185,7 +185,7 @@ class FamilyConfig:
         return iter([run.name for run in backbones])
 
     def _check_probe(self, run: RunConfig) -> None:
-        if run.training.trained == "readout" and getattr(run.model, "tied", False):
+        if run.training.trained == "readout" and run.model.tied:
             raise ValueError(
                 f"The readout of probe {run.name!r} is tied to the token embedding, so that the backbone would change "
                 "with it; expected tied to be false in the options or shapes of the family."

@@ -159,7 +159,7 @@ def toy() -> LossReductionConfig:
 
 
 def laptop() -> LossReductionConfig:
-    """About an hour on two cores: Llamas of 0.3M to 3.7M parameters, 128 tokens, 96 Lanczos steps."""
+    """Expected to take an hour on two cores: Llamas of 0.3M to 3.7M parameters, 128 tokens, 96 Lanczos steps."""
     return replace(
         quick(),
         preset="laptop",

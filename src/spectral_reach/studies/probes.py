@@ -29,7 +29,7 @@ def _families(full: FamilyConfig) -> dict[str, FamilyConfig]:
 
 
 def quick() -> FamiliesConfig:
-    """About ten minutes on two cores: four sizes of 16k to 406k parameters, three seeds, Python sources."""
+    """Minutes on two cores: four sizes of 16k to 406k parameters, three seeds, Python sources."""
     config = scaling_text.quick()
     text = config.families[scaling_text.FAMILY]
     full = replace(
@@ -55,7 +55,7 @@ def toy() -> FamiliesConfig:
 
 
 def laptop() -> FamiliesConfig:
-    """A night on a laptop: five sizes of up to 2M parameters, three seeds, 128 tokens."""
+    """Hours on a laptop: five sizes of up to 2.6M parameters, three seeds, 128 tokens."""
     config = scaling_text.laptop()
     text = config.families[scaling_text.FAMILY]
     full = replace(

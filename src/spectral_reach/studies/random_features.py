@@ -115,7 +115,7 @@ def toy() -> RandomFeaturesConfig:
 
 
 def laptop() -> RandomFeaturesConfig:
-    """Five exponents, fifty seeds, 3,000 inputs and 4,000 features: half an hour on two cores."""
+    """Five exponents, fifty seeds, 3,000 inputs and 4,000 features: half an hour on two cores, by the estimate."""
     return replace(quick(), preset="laptop", seeds=50, dimension=200, inputs=3000, features=4000)
 
 

@@ -15,7 +15,7 @@ FAMILY = "pixels"
 
 
 def quick() -> FamiliesConfig:
-    """About twenty minutes on two cores: five sizes of 4k to 336k parameters, eight seeds, 8 x 8 digits."""
+    """Minutes on two cores: five sizes of 4k to 336k parameters, eight seeds, 8 x 8 digits."""
     config = scaling_text.quick()
     text = config.families[scaling_text.FAMILY]
     family = replace(
@@ -49,7 +49,7 @@ def toy() -> FamiliesConfig:
 
 
 def laptop() -> FamiliesConfig:
-    """A night on a laptop: six sizes of up to 2M parameters on photographs of CIFAR-5M, 16 x 16 pixels of 32 greys."""
+    """Hours on a laptop: six sizes of up to 2.3M parameters on photographs of CIFAR-5M, 16 x 16 pixels of 32 greys."""
     config = scaling_text.laptop()
     text = config.families[scaling_text.FAMILY]
     data = DataConfig(name="cifar5m", options={"folder": "cifar5m", "task": "pixels", "size": 16, "levels": 32})
@@ -63,7 +63,7 @@ def laptop() -> FamiliesConfig:
 
 
 def paper() -> FamiliesConfig:
-    """Llamas of 0.4M to 28M parameters on CIFAR-5M in 256 greys, 20,000 steps of 65,536 pixels, three seeds (GPU).
+    """Llamas of 0.1M to 21M parameters on CIFAR-5M in 256 greys, 20,000 steps of 65,536 pixels, three seeds (GPU).
 
     1.3 billion pixels of 1.28 million images: a quarter of the data, none seen twice.
     """

@@ -16,7 +16,7 @@ FAMILY = "text"
 
 
 def quick() -> FamiliesConfig:
-    """About a quarter of an hour on two cores: five sizes of 16k to 890k parameters, three seeds, Python sources."""
+    """Minutes on two cores: five sizes of 16k to 890k parameters, three seeds, Python sources."""
     family = FamilyConfig(
         data=DataConfig(name="stdlib", options={"vocabulary": 384, "context": 64}),
         widths=(16, 32, 64, 96, 128),
@@ -62,7 +62,7 @@ def toy() -> FamiliesConfig:
 
 
 def laptop() -> FamiliesConfig:
-    """A night on a laptop: seven sizes of 0.1M to 4.6M parameters, rates from a sweep, three seeds, 128 tokens."""
+    """Hours on a laptop: seven sizes of 0.08M to 4.7M parameters, rates from a sweep, three seeds, 128 tokens."""
     config = quick()
     family = replace(
         config.families[FAMILY],

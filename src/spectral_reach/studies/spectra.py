@@ -150,7 +150,7 @@ def toy() -> SpectraConfig:
 
 
 def laptop() -> SpectraConfig:
-    """An hour or so on two cores: a Llama of 3.8M parameters, three sequences of 128 tokens, 32 outputs."""
+    """Expected to take an hour on two cores: a Llama of 4.2M parameters, three sequences of 128 tokens, 32 outputs."""
     return replace(quick(), preset="laptop", context=128, width=192, steps=1000, classes=32)
 
 

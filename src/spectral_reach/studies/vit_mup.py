@@ -29,7 +29,7 @@ def _mup(config: FamiliesConfig, base_width: int) -> FamiliesConfig:
 
 
 def quick() -> FamiliesConfig:
-    """About five minutes on two cores: the sizes of ``vit``, three seeds, 8 x 8 digits."""
+    """Minutes on two cores: the sizes of ``vit``, three seeds, 8 x 8 digits."""
     return _mup(vit.quick(), 32)
 
 
@@ -39,7 +39,7 @@ def toy() -> FamiliesConfig:
 
 
 def laptop() -> FamiliesConfig:
-    """A night on a laptop: the sizes of ``vit`` on photographs of CIFAR-5M."""
+    """Hours on a laptop: the sizes of ``vit`` on photographs of CIFAR-5M."""
     return _mup(vit.laptop(), 48)
 
 

@@ -12,7 +12,8 @@ from spectral_reach.studies.analysis.numbers import size, small, with_error
 from spectral_reach.studies.analysis.report import Report, Section
 from spectral_reach.studies.analysis.study_data import read_study
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary, summarise
-from spectral_reach.studies.analysis.words import describe_family, verdict
+from spectral_reach.studies.analysis.verdict import Verdict
+from spectral_reach.studies.analysis.words import describe_family, late_order
 
 COLUMNS = (
     "size",
@@ -37,8 +38,10 @@ def report_of(summary: Summary, found: Sequence[Fit] = ()) -> Report:
     """The report of a summary and the fits ``found``; each family's record has its verdict and words too."""
     values = asdict(summary)
     for record, family in zip(values["families"], summary.families, strict=True):
-        record["verdict_chi_pos"] = str(verdict(family.rank_chi_pos))
-        record["verdict_chi_pos_unbiased"] = str(verdict(family.rank_chi_pos_unbiased))
+        for measure in ("chi_pos", "chi_pos_unbiased"):
+            rank = getattr(family, f"rank_{measure}")
+            verdict = Verdict.INCONCLUSIVE if rank.reason is not None else late_order(family, measure).verdict
+            record[f"verdict_{measure}"] = str(verdict)
         record["text"] = describe_family(family)
     sections = tuple(
         Section(

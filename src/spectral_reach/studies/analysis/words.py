@@ -1,43 +1,23 @@
 """What the numbers of a study say, in words, whichever way they fall. The text under the figure.
 
-Every sentence is chosen by the thresholds below and by nothing else. An order of sizes by late spectral
-position is clear if the rank correlation of the two is negative, an order as clear would come by chance with
-probability ``LEVEL`` at most (permutation test, one-sided), and redrawing every value within its standard error
-leaves the correlation negative in 97.5% of the draws: that is half of what *supports* the paper's claim, that
-larger models end deeper in the spectral tail (lower spectral position). The same three with the sign turned round
-are half of what *contradicts* it. Anything else is *inconclusive*.
-
-The other half is that the 95% intervals of the smallest and the largest size, over seeds where there are several, do
-not overlap. Only both together say something of the paper's claim, as in ``claims.larger_models_end_lower``.
+Every sentence is chosen by the thresholds below and by the rule of ``size_order``, and by nothing else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.frontier import Frontier
 from spectral_reach.studies.analysis.numbers import interval, signed, size, small
-from spectral_reach.studies.analysis.positive import why_not_positive
 from spectral_reach.studies.analysis.rank import RankCorrelation
-from spectral_reach.studies.analysis.seed_spread import student_interval
-from spectral_reach.studies.analysis.size_average import means_over_seeds
+from spectral_reach.studies.analysis.size_order import LEVEL, SizeOrder, size_order, verdict_of_rank
 from spectral_reach.studies.analysis.summary import FamilySummary, Summary
 from spectral_reach.studies.analysis.verdict import Verdict
 
-LEVEL = 0.05
 WELL_BELOW = 0.1  # of the unigram entropy: a run whose held-out loss ends higher has learnt little else
 OVERFIT = 0.1  # of the training loss: a larger gap to the held-out loss is worth a sentence
-
-
-def verdict(rank: RankCorrelation) -> Verdict:
-    """What the order of the sizes says, by the rule of this file's head; undefined correlations are inconclusive."""
-    if rank.p_falling <= LEVEL and rank.high < 0:
-        return Verdict.SUPPORTED
-    if rank.p_rising <= LEVEL and rank.low > 0:
-        return Verdict.CONTRADICTED
-    return Verdict.INCONCLUSIVE
 
 
 def describe(summary: Summary) -> str:
@@ -89,43 +69,38 @@ def _frontier(frontier: Frontier) -> str:
     return f"The frontier shows no clear fall of the train loss with compute: {fit}."
 
 
-def _position(family: FamilySummary) -> str:
-    rank = family.rank_chi_pos_unbiased
-    if rank.reason is not None:
-        return f"Spectral position cannot be compared over sizes: {rank.reason}."
-    by_size: dict[int, list[Estimate]] = {}
+def late_order(family: FamilySummary, measure: str) -> SizeOrder:
+    """What the late ``measure`` of the family, ``chi_pos`` or ``chi_pos_unbiased``, does with size."""
+    late: dict[int, list[Estimate]] = {}
     for run in family.runs:
-        if run.late.chi_pos_unbiased.is_defined:
-            by_size.setdefault(run.parameters, []).append(run.late.chi_pos_unbiased)
-    means = means_over_seeds(list(by_size.values()))
-    ends = " and ".join(f"{small(means.estimates[i])} at {size(list(by_size)[i])}" for i in (0, -1))
+        late.setdefault(run.parameters, []).append(getattr(run.late, measure))
+    rank: RankCorrelation = getattr(family, f"rank_{measure}")
+    return size_order({parameters: each for parameters, each in late.items() if _any_defined(each)}, rank)
+
+
+def _any_defined(runs: Sequence[Estimate]) -> bool:
+    return any(each.is_defined for each in runs)
+
+
+def _position(family: FamilySummary) -> str:
+    if family.rank_chi_pos_unbiased.reason is not None:
+        return f"Spectral position cannot be compared over sizes: {family.rank_chi_pos_unbiased.reason}."
+    order = late_order(family, "chi_pos_unbiased")
+    rank = order.rank
+    ends = " and ".join(f"{small(end.late)} at {size(end.parameters)}" for end in (order.smallest, order.largest))
     course = (
-        f"Averaged over the last tenth of training{' and over seeds' if means.covers_seeds else ''}, chi_pos_unbiased "
+        f"Averaged over the last tenth of training{' and over seeds' if order.covers_seeds else ''}, chi_pos_unbiased "
         f"is {ends} parameters; its rank correlation with size is {signed(rank.rho)} "
         f"({interval(rank.low, rank.high)} within the errors, {_chance(rank)})"
     )
-    order = verdict(rank)
-    if order not in (Verdict.SUPPORTED, Verdict.CONTRADICTED):
+    if order.by_rank not in (Verdict.SUPPORTED, Verdict.CONTRADICTED):
         return f"{course}: inconclusive, {_why_inconclusive(rank)}."
-    falls = order is Verdict.SUPPORTED
+    falls = order.by_rank is Verdict.SUPPORTED
     seen = f"larger models end {'deeper' if falls else 'less deep'} in the spectral tail"
-    doubt = _doubt(by_size, falls=falls)
-    if doubt is not None:
+    if order.verdict is Verdict.INCONCLUSIVE:
+        doubt = order.reason or "the 95% intervals of the smallest and the largest size do not show it"
         return f"{course}: by rank {seen}, but {doubt}: inconclusive."
     return f"{course}: {seen}, {'as the paper says' if falls else 'which contradicts the paper'}."
-
-
-def _doubt(by_size: Mapping[int, Sequence[Estimate]], *, falls: bool) -> str | None:
-    """Why the smallest and the largest size do not show what the rank correlation does; None if they do."""
-    sizes = (min(by_size), max(by_size))
-    for parameters in sizes:
-        reason = why_not_positive(by_size[parameters])
-        if reason is not None:
-            return f"the value at {size(parameters)} is {reason}"
-    means = means_over_seeds(list(by_size.values()))
-    smallest, largest = (student_interval(means.estimates[i], means.degrees) for i in (0, -1))
-    lower, higher = (largest, smallest) if falls else (smallest, largest)
-    return None if lower.high < higher.low else "the 95% intervals of the smallest and the largest size do not show it"
 
 
 def _why_inconclusive(rank: RankCorrelation) -> str:
@@ -143,7 +118,7 @@ def _mini_batch(family: FamilySummary) -> str:
     units = " or ".join(str(n) for n in sorted({n for run in family.runs for n in run.late.n_units}))
     text = f"Mini-batch chi_pos ({units} units), raised by gradient noise, has rank correlation {signed(rank.rho)}"
     text += f" ({_chance(rank)})"
-    match verdict(rank):
+    match verdict_of_rank(rank):
         case Verdict.SUPPORTED:
             return f"{text}: it falls with size too."
         case Verdict.CONTRADICTED:

@@ -46,6 +46,10 @@ class ModelConfig(Protocol):
     def readout_parameters(self) -> int:
         """Parameters of the last linear map; those of a tied embedding count."""
 
+    @property
+    def tied(self) -> bool:
+        """Whether the readout shares its weight with the embedding."""
+
     def build(self, seed: int) -> PreTrainedModel:
         """The model with random weights from ``seed``."""
 

@@ -102,6 +102,11 @@ class ViTConfig:
         return self.classes * (self.width + 1)
 
     @property
+    def tied(self) -> bool:
+        """Classes have no embedding to share."""
+        return False
+
+    @property
     def parameters_without_embeddings(self) -> int:
         """P without what embeds patches, class token and positions, and without the readout: layers and last norm."""
         attention = 4 * self.width * (self.width + 1)

@@ -16,9 +16,9 @@ from spectral_reach.studies.analysis.claims.sources import PIXELS, TEXT
 from spectral_reach.studies.analysis.interval import Interval
 from spectral_reach.studies.analysis.isocompute import IsoCompute, isocompute
 from spectral_reach.studies.analysis.rank import RankCorrelation
+from spectral_reach.studies.analysis.size_order import LEVEL
 from spectral_reach.studies.analysis.study_data import FamilyData
 from spectral_reach.studies.analysis.verdict import Verdict
-from spectral_reach.studies.analysis.words import LEVEL
 
 
 def judge(family: FamilyData, measure: str) -> Judgement:
