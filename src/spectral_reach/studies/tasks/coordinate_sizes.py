@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from spectral_reach.studies.config import check, check_types
-from spectral_reach.studies.models.parametrisation import PARAMETRISATIONS
 from spectral_reach.studies.tasks.registry import OnShare, register
-from spectral_reach.studies.tasks.short_training import ShortTraining, toy_model
-from spectral_reach.studies.tasks.toy_problems import FAMILIES, toy_problem
+from spectral_reach.studies.tasks.short_training import ShortTraining, check_toy, toy_training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,10 +70,8 @@ class CoordinateSizes:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check(self, "family", self.family in FAMILIES, " or ".join(FAMILIES))
-        check(self, "parametrisation", self.parametrisation in PARAMETRISATIONS, " or ".join(PARAMETRISATIONS))
-        for name in ("width", "base_width", "depth", "steps", "batch_size", "seeds"):
-            check(self, name, getattr(self, name) >= 1, "at least 1")
+        check_toy(self)
+        check(self, "seeds", self.seeds >= 1, "at least 1")
         check(self, "rate", self.rate > 0, "a positive number")
         check(self, "first_seed", self.first_seed >= 0, "at least 0")
 
@@ -101,24 +97,7 @@ class CoordinateSizes:
         return {"size": size, "change": change, "kinds": list(KINDS)}
 
     def _training(self, seed: int) -> ShortTraining:
-        problem = toy_problem(self.family)
-        config = toy_model(
-            self.family,
-            self.parametrisation,
-            problem,
-            width=self.width,
-            depth=self.depth,
-            base_width=self.base_width,
-        )
-        return ShortTraining(
-            config=config,
-            problem=problem,
-            rate=self.rate,
-            warmup=0,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            seed=seed,
-        )
+        return toy_training(self, rate=self.rate, warmup=0, seed=seed)
 
     def _sizes(self, seed: int) -> Iterator[tuple[list[float], list[float]]]:
         """Size and change of each kind after 0, 1, ... steps."""

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from spectral_reach.studies.config import SettingTypeError, check, check_types
-from spectral_reach.studies.models.parametrisation import PARAMETRISATIONS
 from spectral_reach.studies.tasks.coordinate_sizes import FLOPS_PER_SECOND, SECONDS_A_STEP, SECONDS_TO_START
 from spectral_reach.studies.tasks.registry import OnShare, register
-from spectral_reach.studies.tasks.short_training import ShortTraining, toy_model
-from spectral_reach.studies.tasks.toy_problems import FAMILIES, toy_problem
+from spectral_reach.studies.tasks.short_training import ShortTraining, check_toy, toy_training
 
 _LAST_SHARE = 0.1
 
@@ -50,10 +48,7 @@ class RateSweep:
     def __post_init__(self) -> None:
         check_types(self)
         check_rates(self)
-        check(self, "family", self.family in FAMILIES, " or ".join(FAMILIES))
-        check(self, "parametrisation", self.parametrisation in PARAMETRISATIONS, " or ".join(PARAMETRISATIONS))
-        for name in ("width", "base_width", "depth", "steps", "batch_size"):
-            check(self, name, getattr(self, name) >= 1, "at least 1")
+        check_toy(self)
         check(self, "seed", self.seed >= 0, "at least 0")
 
     @property
@@ -75,24 +70,7 @@ class RateSweep:
         return {"loss": loss}
 
     def _training(self) -> ShortTraining:
-        problem = toy_problem(self.family)
-        config = toy_model(
-            self.family,
-            self.parametrisation,
-            problem,
-            width=self.width,
-            depth=self.depth,
-            base_width=self.base_width,
-        )
-        return ShortTraining(
-            config=config,
-            problem=problem,
-            rate=self.rates[0],
-            warmup=self.steps // 10,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
+        return toy_training(self, rate=self.rates[0], warmup=self.steps // 10, seed=self.seed)
 
 
 def check_rates(config: Any) -> None:

@@ -4,21 +4,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import Field, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spectral_reach.studies import models
-from spectral_reach.studies.models.parametrisation import MUP
+from spectral_reach.studies.config import check
+from spectral_reach.studies.models.parametrisation import MUP, PARAMETRISATIONS
 from spectral_reach.studies.models.registry import ModelConfig
-from spectral_reach.studies.tasks.toy_problems import ToyProblem
+from spectral_reach.studies.tasks.toy_problems import FAMILIES, ToyProblem, toy_problem
 from spectral_reach.studies.training.config import TrainingConfig
 from spectral_reach.studies.training.optimiser import optimiser_of, set_rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+class ToySettings(Protocol):
+    """What tasks on a toy problem have in common."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def family(self) -> str:
+        """A model family that has a toy problem."""
+
+    @property
+    def parametrisation(self) -> str:
+        """``standard`` or ``mup``."""
+
+    @property
+    def width(self) -> int:
+        """Of the model."""
+
+    @property
+    def base_width(self) -> int:
+        """In muP that of the base."""
+
+    @property
+    def depth(self) -> int:
+        """Layers, as many at every width in either parametrisation."""
+
+    @property
+    def steps(self) -> int:
+        """Of training."""
+
+    @property
+    def batch_size(self) -> int:
+        """Units a step."""
+
+
+def check_toy(config: ToySettings) -> None:
+    """Refuse what no toy problem is there for.
+
+    Raises:
+        ValueError: "Config.name is value; expected ...".
+    """
+    check(config, "family", config.family in FAMILIES, " or ".join(FAMILIES))
+    check(config, "parametrisation", config.parametrisation in PARAMETRISATIONS, " or ".join(PARAMETRISATIONS))
+    for name in ("width", "base_width", "depth", "steps", "batch_size"):
+        check(config, name, getattr(config, name) >= 1, "at least 1")
 
 
 def toy_model(
@@ -29,6 +76,27 @@ def toy_model(
     if parametrisation == MUP:
         options["base_width"] = base_width
     return models.family(family).of_width(width, problem.dimensions, options)
+
+
+def toy_training(settings: ToySettings, *, rate: float, warmup: int, seed: int) -> ShortTraining:
+    """The training of the model that ``settings`` describe on the problem of its family."""
+    problem = toy_problem(settings.family)
+    return ShortTraining(
+        config=toy_model(
+            settings.family,
+            settings.parametrisation,
+            problem,
+            width=settings.width,
+            depth=settings.depth,
+            base_width=settings.base_width,
+        ),
+        problem=problem,
+        rate=rate,
+        warmup=warmup,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
