@@ -1,8 +1,10 @@
 """The line before a study starts: how many of its runs are executed at a time, and on what."""
 
+from pathlib import Path
+
 import pytest
 
-from spectral_reach.cli.running import say_cost
+from spectral_reach.cli.running import look_ahead
 from spectral_reach.studies.engines import resources
 from spectral_reach.studies.engines.options import EngineOptions
 
@@ -22,11 +24,12 @@ def test_devices_are_told(
     options: EngineOptions,
     device: str,
     ends: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(resources, "cuda_devices", lambda: ("0", "1", "2"))
     families = {"text": None, "pixels": {"widths": [16], "training": {"device": device}}}
-    say_cost({STUDY: {"preset": "toy", "families": families}}, options)
+    look_ahead({STUDY: {"preset": "toy", "families": families}}, tmp_path, options)
     assert capsys.readouterr().out.rstrip().endswith(ends)

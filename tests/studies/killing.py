@@ -2,12 +2,12 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 from small_runs import small_run
 
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies.training.progress import Progress
 
 CHECKPOINT = 50
 LONG = small_run("pixels-long", steps=500, checkpoint_every=CHECKPOINT)
@@ -26,24 +26,43 @@ def sittings(folder: Path) -> list[int]:
     return [int(line.split(" from step ")[1].split()[0]) for line in lines if " from step " in line]
 
 
+def latest_checkpoint(folder: RunFolder) -> int:
+    """Its step; 0 if there is none yet."""
+    latest = folder.checkpoints.latest()
+    return 0 if latest is None else latest.step
+
+
 class KillsTheWorker:
-    """Kills the process of a run, ``times`` times, each time when it has got beyond another checkpoint.
+    """Kills the process of a run, ``times`` times, each as soon as it has got to another checkpoint.
+
+    It looks at the folder in a thread of its own, many times in the time between two checkpoints: what an engine says
+    of a run comes later, maybe too late.
 
     Attributes:
         left: how many times are left.
         checkpoints: the latest at each kill.
     """
 
-    def __init__(self, folder: RunFolder, times: int) -> None:
+    def __init__(self, folder: RunFolder, times: int, *, after: int = 0) -> None:
         self.left = times
         self.checkpoints: list[int] = []
         self._folder = folder
+        self._after = after
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
 
-    def __call__(self, progress: Progress) -> None:
-        latest = self._folder.checkpoints.latest()
-        step = 0 if latest is None else latest.step
-        is_further = step > max(self.checkpoints, default=0) and progress.step >= step
-        if self.left and is_further and progress.phase == "training":
-            os.kill(holder_of(self._folder.path), signal.SIGKILL)
-            self.left -= 1
-            self.checkpoints.append(step)
+    def __enter__(self) -> "KillsTheWorker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self.left and not self._ended.wait(0.005):
+            step = latest_checkpoint(self._folder)
+            if step > max(self.checkpoints, default=self._after):
+                os.kill(holder_of(self._folder.path), signal.SIGKILL)
+                self.left -= 1
+                self.checkpoints.append(step)

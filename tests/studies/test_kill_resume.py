@@ -115,15 +115,17 @@ def test_a_study_killed_at_twenty_random_moments_ends_as_an_undisturbed_one(tmp_
 def test_a_worker_that_is_killed_loses_the_steps_since_its_checkpoint_and_no_more(tmp_path: Path) -> None:
     undisturbed, folder = folder_of(LONG, tmp_path / "undisturbed"), folder_of(LONG, tmp_path / "killed")
     assert train(undisturbed, LONG, digits())
-    kept = []
+    kept = [0]
     for _ in range(2):
-        killer = KillsTheWorker(folder, times=1)
-        with pytest.raises(RunsFailedError, match="its process was killed by signal 9; the end of"):
-            run_all([folder.path], on_progress=killer)
+        with (
+            KillsTheWorker(folder, times=1, after=kept[-1]) as killer,
+            pytest.raises(RunsFailedError, match="its process was killed by signal 9; the end of"),
+        ):
+            run_all([folder.path])
         kept += killer.checkpoints
         assert not folder.is_finished
     run_all([folder.path])
     began, *resumed = sittings(folder.path)
     assert began == 0
-    assert all(step >= checkpoint > 0 for step, checkpoint in zip(resumed, kept, strict=True))
+    assert all(step >= checkpoint > 0 for step, checkpoint in zip(resumed, kept[1:], strict=True))
     assert contents(folder.path) == contents(undisturbed.path)

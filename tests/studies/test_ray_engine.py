@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-from killing import CHECKPOINT, LONG, KillsTheWorker, holder_of, sittings
+from killing import LONG, KillsTheWorker, holder_of, latest_checkpoint, sittings
 from small_runs import contents, digits, folder_of, small_run
 
 from spectral_reach.records.errors import RecordError
@@ -54,14 +53,10 @@ def study_of(address: str, *folders: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for_a_checkpoint(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        progress: dict[str, Any] = json.loads(line)
-        if progress["step"] > CHECKPOINT:
-            assert progress["phase"] == "training"
-            return progress
-    raise AssertionError(f"the study ended with {process.wait()} before its first checkpoint")
+def wait_for_a_checkpoint(study: subprocess.Popen[bytes], folder: RunFolder) -> int:
+    assert eventually(lambda: latest_checkpoint(folder) > 0 or study.poll() is not None)
+    assert study.poll() is None
+    return latest_checkpoint(folder)
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
@@ -152,9 +147,8 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     ray: ModuleType, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = folder_of(LONG, tmp_path / "run")
-    unforgiven = KillsTheWorker(folder, times=1)
-    with pytest.raises(RunsFailedError) as failed:
-        run_all([folder.path], retries=0, on_progress=unforgiven)
+    with KillsTheWorker(folder, times=1) as unforgiven, pytest.raises(RunsFailedError) as failed:
+        run_all([folder.path], retries=0)
     assert unforgiven.left == 0
     assert failed.value.failures["pixels-long"].startswith(
         "its Ray worker was lost once; Ray says of the last:\n  The ac"
@@ -162,14 +156,9 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert not folder.is_finished
 
     told: list[Progress] = []
-    killer = KillsTheWorker(folder, times=2)
-
-    def watch(progress: Progress) -> None:
-        told.append(progress)
-        killer(progress)
-
     # Every time it got further, so that one retry is enough for two losses.
-    run_all([folder.path], retries=1, on_progress=watch)
+    with KillsTheWorker(folder, times=2, after=unforgiven.checkpoints[0]) as killer:
+        run_all([folder.path], retries=1, on_progress=told.append)
     assert killer.left == 0
     assert [p.phase for p in told if p.phase != "training"] == ["starting", "starting", "starting", "finished"]
     began, *resumed = sittings(folder.path)
@@ -185,25 +174,27 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
 def test_workers_end_with_a_parent_that_is_killed_and_the_next_start_resumes(
     ray: ModuleType, undisturbed: dict[str, bytes], tmp_path: Path, on_a_cluster: bool
 ) -> None:
-    folder = folder_of(LONG, tmp_path / "run").path
-    study = study_of(ray.get_runtime_context().gcs_address if on_a_cluster else "", folder)
-    wait_for_a_checkpoint(study)
-    processes = {pid for pid in descendants(study.pid) | {holder_of(folder)} if not takes_its_time(pid)}
+    folder = folder_of(LONG, tmp_path / "run")
+    study = study_of(ray.get_runtime_context().gcs_address if on_a_cluster else "", folder.path)
+    kept = wait_for_a_checkpoint(study, folder)
+    processes = {pid for pid in descendants(study.pid) | {holder_of(folder.path)} if not takes_its_time(pid)}
     study.kill()
     assert end(study) == -signal.SIGKILL
     # The worker, and a Ray of its own with it.
     assert eventually(lambda: not any(map(is_alive, processes)))
-    assert not RunFolder.open(folder).is_finished
+    assert not folder.is_finished
 
-    run_all([folder])
-    assert sittings(folder)[1] >= CHECKPOINT
-    assert contents(folder) == undisturbed
+    run_all([folder.path])
+    assert sittings(folder.path)[1] >= kept
+    assert contents(folder.path) == undisturbed
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_no_process_behind(ray: ModuleType, tmp_path: Path) -> None:
-    folder = folder_of(replace(LONG, training=replace(LONG.training, checkpoint_every=499)), tmp_path / "run")
+    endless = replace(LONG, training=replace(LONG.training, steps=20_000, checkpoint_every=20_000))
+    folder = folder_of(endless, tmp_path / "run")
     study = study_of("", folder.path)
-    step = wait_for_a_checkpoint(study)["step"]
+    assert study.stdout is not None
+    step = next(progress["step"] for progress in map(json.loads, study.stdout) if progress["phase"] == "training")
     processes = descendants(study.pid)
     assert holder_of(folder.path) in processes
     # As in a terminal: the signal goes to every process of the group.
