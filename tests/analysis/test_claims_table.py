@@ -1,7 +1,5 @@
-"""The claims table: every claim has a row, rows as CSV, JSON and Markdown, where measures differ, what is not run."""
+"""The claims table: every claim has a row, rows, files, cells, where measures differ, what is not run."""
 
-import csv
-import io
 import json
 import math
 from dataclasses import replace
@@ -10,13 +8,12 @@ import pytest
 
 from analysis.claims_world import family, of_text
 from analysis.synthetic_study import write_study
-from spectral_reach.records.errors import ForeignFolderError
+from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.reports.claims_section import claims_section
-from spectral_reach.studies.analysis.claims import ClaimsTable, Finding, Verdict, evaluate
+from spectral_reach.studies.analysis.claims import ClaimsTable, Finding, Verdict, evaluate, write_claims
 from spectral_reach.studies.analysis.claims.registry import CLAIMS
 from spectral_reach.studies.analysis.claims.table import COLUMNS
 from spectral_reach.studies.analysis.numbers import with_interval
-from spectral_reach.studies.analysis.report import Report, as_json, as_markdown
 
 
 @pytest.fixture(scope="module")
@@ -70,27 +67,33 @@ def test_one_measure_alone_compares_nothing(noisy):
         assert ("both lead to the same verdicts" in str(claims_section(table))) == compared
 
 
-def test_rows_for_csv_and_json(noisy):
+def test_rows_of_numbers(noisy):
     rows = noisy.as_rows()
     assert len(rows) == len(noisy.findings)
     assert all(set(row) == {"statement", *Finding.__dataclass_fields__} for row in rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    read = list(csv.DictReader(io.StringIO(text.getvalue())))
-    for row, finding in zip(read, noisy.findings, strict=True):
+    for row, finding in zip(rows, noisy.findings, strict=True):
         assert row["verdict"] == finding.verdict
-        assert float(row["estimate"]) == finding.estimate or math.isnan(finding.estimate)
+        assert row["estimate"] == finding.estimate or math.isnan(finding.estimate)
         assert row["statement"] == noisy.statement(finding)
-    report = Report(study="claims", preset="quick", sections=(noisy.section(),), legend="", values=noisy.as_values())
-    values = json.loads(json.dumps(as_json(report), allow_nan=False))
+
+
+def test_files_to_read_and_for_programs(noisy, tmp_path):
+    files = write_claims(noisy, tmp_path)
+    assert files == (tmp_path / "claims.md", tmp_path / "claims.json")
+    text = files[0].read_text(encoding="utf-8")
+    assert text.startswith("# Claims of the paper\n\n| claim | data |")
+    assert text.count("\n| ") == len(noisy.findings) + 2
+    assert noisy.in_words() in text
+    values = json.loads(files[1].read_text(encoding="utf-8"))
     assert values["counts"]["not run"] == noisy.counts[Verdict.NOT_RUN] > 0
     assert values["findings"][-1]["estimate"] is None
     assert values["differences"] == list(noisy.differences)
+    (tmp_path / "a file").touch()
+    with pytest.raises(RecordError, match="cannot be written"):
+        write_claims(noisy, tmp_path / "a file")
 
 
-def test_the_table_in_markdown(noisy):
+def test_cells_of_the_table(noisy):
     section = noisy.section()
     assert section.columns == COLUMNS
     assert all(len(row) == len(COLUMNS) for row in section.rows)
@@ -105,9 +108,6 @@ def test_the_table_in_markdown(noisy):
         "supported",
         first.reason,
     )
-    text = as_markdown(Report(study="claims", preset="quick", sections=(section,), legend="", values={}))
-    assert text.count("\n| ") == len(noisy.findings) + 2
-    assert noisy.in_words() in text
 
 
 def test_the_same_folders_give_the_same_table(tmp_path):

@@ -54,7 +54,8 @@ def test_everything_is_run_drawn_and_reported_and_then_found_done(tmp_path: Path
     code, told, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out)
     assert code == ExitCode.OK, errors
     assert (out / "figures" / "squares.txt").read_text() == f"{FAILING}, {small_tasks.STUDY}"
-    assert (out / "report.html").is_file()
+    assert all((out / name).is_file() for name in ("report.html", "claims.md", "claims.json"))
+    assert "Claims of the paper" in told
     for study in (FAILING, small_tasks.STUDY):
         assert (out / study / "summary.md").is_file()
         assert f"{study}: " in told

@@ -70,7 +70,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def page_file(studies: Path) -> Path:
-    return build(studies)
+    return build(studies).page
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def page(chromium: Browser, page_file: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(write_study(tmp_path_factory.mktemp("small"), {"pixels": pixel_runs(done=30)[:1]}))
+    return build(write_study(tmp_path_factory.mktemp("small"), {"pixels": pixel_runs(done=30)[:1]})).page
 
 
 def settle(page: Page) -> None:

@@ -17,9 +17,11 @@ from spectral_reach.cli.app import app
 from spectral_reach.records.errors import ForeignFolderError, RecordError
 from spectral_reach.reports import report
 from spectral_reach.reports.charts import fig1
+from spectral_reach.reports.collected import find_studies
 from spectral_reach.reports.page import POLICY
 from spectral_reach.reports.report import build, html
 from spectral_reach.reports.static_figures import MOST_BYTES, static_figures
+from spectral_reach.studies.analysis.claims import evaluate
 
 
 class Reader(HTMLParser):
@@ -45,6 +47,12 @@ class Reader(HTMLParser):
             self.texts.append(data.strip())
 
 
+def page_at(folder: Path, now: float) -> str:
+    """The page that is made at that moment."""
+    paths = find_studies(folder)
+    return html(folder, paths, evaluate(paths), now=now)
+
+
 @pytest.fixture(scope="module")
 def reader(page_text: str) -> Reader:
     return Reader(page_text)
@@ -53,6 +61,8 @@ def reader(page_text: str) -> Reader:
 def test_the_page_is_one_file_beside_the_studies(page_file: Path, studies: Path) -> None:
     assert page_file == studies / "report.html"
     assert sorted(path.name for path in studies.iterdir()) == [
+        "claims.json",
+        "claims.md",
         "report.html",
         "scaling-pixels",
         "scaling-text",
@@ -117,7 +127,7 @@ def test_tasks_tell_how_old_their_results_are(studies: Path) -> None:
     file = studies / "some-tasks" / "results" / "first.json"
     done = time.time() - 7200
     os.utime(file, (done, done))
-    texts = " | ".join(Reader(html(studies / "some-tasks", now=done + 7200)).texts)
+    texts = " | ".join(Reader(page_at(studies / "some-tasks", done + 7200)).texts)
     assert re.search(r"first \| some-tasks \| \d{4}-\d\d-\d\d \d\d:\d\d UTC \| 2 h 00 min", texts)
     assert "second | some-tasks | not done | –" in texts
 
@@ -145,7 +155,7 @@ def test_static_figures_are_put_in_for_print(tmp_path: Path) -> None:
     (study / "figures").mkdir()
     (study / "figures" / "fig1.png").write_bytes(b"\x89PNG of figure 1")
     (study / "figures" / "fig99.png").write_bytes(b"\x89PNG of another")
-    text = build(study, tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    text = build(study, tmp_path / "out" / "page.html").page.read_text(encoding="utf-8")
     assert "data:image/png;base64,iVBORyBvZiBmaWd1cmUgMQ==" in text
     assert "fig1 as a static figure" in text
     assert text.index("Static figures without an interactive version") < text.index("fig99 as a static figure")
@@ -158,7 +168,7 @@ def test_images_beyond_the_room_are_named(tmp_path: Path) -> None:
         (tmp_path / "figures" / f"{name}.png").write_bytes(b"x" * size)
     found = static_figures(tmp_path, {"scaling-text": study})
     assert (list(found.images), found.outdated, found.too_large) == (["a", "c"], (), ("b",))
-    assert "Static figures left out: beyond 5 MB of images: b." in Reader(html(study, now=0.0)).texts
+    assert "Static figures left out: beyond 5 MB of images: b." in Reader(page_at(study, 0.0)).texts
 
 
 def test_images_older_than_the_results_of_their_studies_are_named_instead(tmp_path: Path) -> None:
@@ -177,14 +187,14 @@ def test_images_older_than_the_results_of_their_studies_are_named_instead(tmp_pa
     words = (
         "Static figures left out: older than the newest result of their studies, to be drawn again: fig1, fig99, fig7."
     )
-    assert words in Reader(html(tmp_path, now=now)).texts
+    assert words in Reader(page_at(tmp_path, now)).texts
 
 
 def test_a_study_of_probes_that_has_only_begun_full_training(tmp_path: Path) -> None:
     waiting = {"pretrained": ["pretrained-0"], "random": ["random-0"]}
     families = {"full": text_runs(steps=60)[:1], "pretrained": [], "random": []}
     write_study(tmp_path / "probes", families, study="probes", not_started=waiting)
-    texts = Reader(build(tmp_path).read_text(encoding="utf-8")).texts
+    texts = Reader(build(tmp_path).page.read_text(encoding="utf-8")).texts
     assert "There is nothing to draw yet." in texts
     assert not [text for text in texts if "is not drawn" in text]
 
@@ -197,7 +207,7 @@ def test_a_chart_that_fails_is_named_and_costs_no_other(
 
     monkeypatch.setattr(fig1, "chart", chart)
     study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=60)[:1]})
-    text = build(study).read_text(encoding="utf-8")
+    text = build(study).page.read_text(encoding="utf-8")
     texts = Reader(text).texts
     assert "The chart fig1 is not drawn: ZeroDivisionError: in …/study" in texts
     assert str(tmp_path) not in text
@@ -209,7 +219,7 @@ def test_a_chart_that_fails_is_named_and_costs_no_other(
 
 def test_a_study_that_has_not_begun(tmp_path: Path) -> None:
     study = write_study(tmp_path, {"text": []}, not_started={"text": ["text-0"]})
-    text = build(study).read_text(encoding="utf-8")
+    text = build(study).page.read_text(encoding="utf-8")
     texts = " | ".join(Reader(text).texts)
     assert "There is nothing to draw yet." in texts
     assert "not begun" in texts
@@ -219,15 +229,15 @@ def test_a_study_that_has_not_begun(tmp_path: Path) -> None:
 
 def test_one_run_that_has_made_a_step(tmp_path: Path) -> None:
     study = write_study(tmp_path, {"text": [text_runs(done=1)[0]]})
-    assert "1 of 300" in build(study).read_text(encoding="utf-8")
+    assert "1 of 300" in build(study).page.read_text(encoding="utf-8")
 
 
 def test_the_file_is_written_where_it_is_wanted_and_whole(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=5)[:1]})
     out = tmp_path / "elsewhere" / "page.html"
-    assert build(study, out) == out
+    assert build(study, out).page == out
     assert not (study / "report.html").exists()
-    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+    assert {path.name for path in out.parent.iterdir()} == {"page.html", "claims.md", "claims.json"}
     with pytest.raises(RecordError, match=r"cannot be written.*name another file with --out"):
         build(study, study / "study.json" / "page.html")
 
@@ -255,8 +265,9 @@ def test_a_damaged_table_is_told(tmp_path: Path) -> None:
 def test_the_command_writes_and_names_the_page(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", {"pixels": pixel_runs(done=5)[:1]})
     done = CliRunner().invoke(app, ["report", str(study), "--out", str(tmp_path / "page.html")])
-    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "page.html"))
-    assert (tmp_path / "page.html").is_file()
+    files = [tmp_path / name for name in ("page.html", "claims.md", "claims.json")]
+    assert (done.exit_code, done.output.split()) == (0, [str(file) for file in files])
+    assert all(file.is_file() for file in files)
 
 
 def test_the_command_opens_the_page_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

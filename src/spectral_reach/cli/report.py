@@ -22,12 +22,16 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="DIR/report.html")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Write one HTML page: claims, interactive figures, runs, settings. It needs no network."""
+    """Write one HTML page: claims, interactive figures, runs, settings. It needs no network.
+
+    The claims are written beside it as claims.md and claims.json.
+    """
     from spectral_reach.reports.report import build
 
-    file = build(folder, out)
-    stdout().print(str(file), markup=False)
+    built = build(folder, out)
+    for file in (built.page, *built.files):
+        stdout().print(str(file), markup=False)
     if open_:
         import webbrowser
 
-        webbrowser.open(file.resolve().as_uri())
+        webbrowser.open(built.page.resolve().as_uri())

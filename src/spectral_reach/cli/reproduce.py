@@ -120,9 +120,12 @@ def _raise(failures: Sequence[Exception]) -> None:
 
 
 def _report(folder: Path) -> None:
+    from spectral_reach.cli.running import show_section
     from spectral_reach.reports.report import build
 
     stdout().rule("Report")
     with stderr().status("Writing the report"):
-        page = build(folder)
-    stdout().print(f"Report: {page}", markup=False)
+        built = build(folder)
+    show_section(built.claims.section(), stdout())
+    stdout().print(f"Claims: {', '.join(map(str, built.files))}", markup=False)
+    stdout().print(f"Report: {built.page}", markup=False)

@@ -168,13 +168,18 @@ def _failure_of(work: Callable[[], None]) -> list[RunsFailedError]:
 def show(report: Report, console: Console) -> None:
     """The table and the words of each section."""
     for section in report.sections:
-        shown = _table(section)
-        if Measurement.get(console, console.options.update(width=_UNLIMITED), shown).maximum > console.width:
-            shown = _table(section, narrow=True)
-        console.print()
-        console.print(shown)
-        console.print(escape(section.text))
+        show_section(section, console)
     console.print()
+
+
+def show_section(section: Section, console: Console) -> None:
+    """Its table and words; in a narrow terminal without some of its columns."""
+    shown = _table(section)
+    if Measurement.get(console, console.options.update(width=_UNLIMITED), shown).maximum > console.width:
+        shown = _table(section, narrow=True)
+    console.print()
+    console.print(shown)
+    console.print(escape(section.text))
 
 
 def _table(section: Section, *, narrow: bool = False) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,22 +23,38 @@ from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.run_table import run_section
 from spectral_reach.reports.static_figures import static_figures, without_chart
 from spectral_reach.reports.task_table import task_section
-from spectral_reach.studies.analysis.claims import evaluate
+from spectral_reach.studies.analysis.claims import ClaimsTable, evaluate, write_claims
 
 NAME = "report.html"
 ANOTHER_FILE = "name another file with --out"
 TITLE = "Spectral Reach: what our runs say"
 
 
-def build(folder: Path | str, out: Path | str | None = None) -> Path:
-    """Write the report of a folder that holds study folders, or of one study folder; returns the file.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What ``build`` has made.
+
+    Attributes:
+        page: the file.
+        claims: the table in it.
+        files: the claims table as text and as values, beside the page.
+    """
+
+    page: Path
+    claims: ClaimsTable
+    files: tuple[Path, Path]
+
+
+def build(folder: Path | str, out: Path | str | None = None) -> Built:
+    """Write the report of a folder that holds study folders, or of one study folder.
 
     Studies may be unfinished, or not have begun: the report says how far they are. A chart that cannot be drawn is
     named there with the reason, and logged as a warning.
 
     Args:
         folder: of the studies.
-        out: the file, by default ``report.html`` in ``folder``; it is whole or not there.
+        out: the file, by default ``report.html`` in ``folder``; it is whole or not there. ``claims.md`` and
+            ``claims.json`` come to stand beside it.
 
     Raises:
         ForeignFolderError: there is no study, two of one name, or one that this version does not read.
@@ -47,18 +64,21 @@ def build(folder: Path | str, out: Path | str | None = None) -> Path:
     require_plotly()
     folder = Path(folder)
     file = folder / NAME if out is None else Path(out)
-    text = html(folder, now=time.time())
+    paths = find_studies(folder)
+    claims = evaluate(paths)
+    text = html(folder, paths, claims, now=time.time())
     make_folder(file.parent, ANOTHER_FILE)
     write_atomically(file, lambda path: _write(path, text), ANOTHER_FILE)
-    return file
+    return Built(page=file, claims=claims, files=write_claims(claims, file.parent))
 
 
-def html(folder: Path, *, now: float) -> str:
-    """The page's text; ``now`` is the moment that it gives as its own, in seconds since 1970."""
-    paths = find_studies(folder)
+def html(folder: Path, paths: Mapping[str, Path], claims: ClaimsTable, *, now: float) -> str:
+    """The page's text: of the studies in ``folder``, which are at ``paths``.
+
+    ``now`` is the moment that it gives as its own, in seconds since 1970.
+    """
     studies = read_studies(paths)
     drawn = draw_charts({study.name: study for study in studies})
-    claims = evaluate(paths)
     parts = (
         Part(key="claims", title="Claims", content=claims_section(claims)),
         Part(key="fits", title="Fits", content=fits_section(studies)),

@@ -32,6 +32,12 @@ class Section:
     text: str
     left_out_if_narrow: tuple[str, ...] = ()
 
+    def as_markdown(self) -> str:
+        """The table and the paragraph, without the title."""
+        rows = [self.columns, ("---", *["---:"] * (len(self.columns) - 1)), *self.rows]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return f"{table}\n\n{self.text}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
@@ -54,18 +60,13 @@ class Report:
 
 def as_json(report: Report) -> dict[str, Any]:
     """Plain JSON values; what is not defined is null."""
-    values: dict[str, Any] = _plain({"study": report.study, "preset": report.preset, **report.values})
-    return values
+    return plain({"study": report.study, "preset": report.preset, **report.values})
 
 
 def as_markdown(report: Report) -> str:
     """A table and a paragraph for each section, and what the columns mean."""
     parts = [f"# Study {report.study}, preset {report.preset}"]
-    for section in report.sections:
-        rows = [section.columns, ("---", *["---:"] * (len(section.columns) - 1)), *section.rows]
-        parts.append(f"## {section.title}")
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
-        parts.append(section.text)
+    parts += [f"## {section.title}\n\n{section.as_markdown()}" for section in report.sections]
     parts.append(report.legend)
     return "\n\n".join(parts) + "\n"
 
@@ -87,9 +88,14 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in what JSON has; numbers that are not finite are null."""
+    return {key: _plain(value) for key, value in values.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return plain(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

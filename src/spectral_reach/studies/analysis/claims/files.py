@@ -1,0 +1,30 @@
+"""The claims table as files: ``claims.md`` to read or to paste, ``claims.json`` for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spectral_reach.records.atomic import write_atomically, write_json_atomically
+from spectral_reach.studies.analysis.claims.table import ClaimsTable
+from spectral_reach.studies.analysis.report import plain
+
+
+def write_claims(claims: ClaimsTable, folder: Path) -> tuple[Path, Path]:
+    """Write both files into ``folder``, each whole or not at all.
+
+    ``claims.json`` has ``counts`` by verdict, ``findings``, a list of the fields of ``Finding`` with the claim's
+    ``statement``, and ``differences`` between the two measures of position, in words. What is not defined is null.
+
+    Raises:
+        RecordError: the folder cannot be written.
+    """
+    text, values = folder / "claims.md", folder / "claims.json"
+    section = claims.section()
+    markdown = f"# {section.title}\n\n{section.as_markdown()}\n".encode()
+    write_atomically(text, lambda path: _write(path, markdown))
+    write_json_atomically(values, plain(claims.as_values()))
+    return text, values
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
