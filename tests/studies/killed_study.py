@@ -1,12 +1,19 @@
-"""A whole study in a process: planned, written and run as the command does it, a line of JSON for each progress."""
+"""A whole study, planned, written and run as the command does it, for tests that kill what runs it.
+
+``killed_study.py OUT`` runs it with two worker processes. ``killed_study.py`` alone reads folders from stdin and runs
+the study in each in a process of its own, a copy of this one, which has imported everything: such a process is at work
+after some milliseconds, and many can be killed in a minute. Either way a line of JSON on stdout tells each progress;
+the second way also tells ``began`` with the process and ``ended`` with how it ended.
+"""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from spectral_reach.studies import registry
-from spectral_reach.studies.engines.local import run_all
+from spectral_reach.studies.engines import inline, local
 from spectral_reach.studies.study_folder import sole_owner, write_plan
 from spectral_reach.studies.training.progress import Progress
 
@@ -24,12 +31,45 @@ SETTINGS = {
 }
 
 
+def tell(message: dict[str, object]) -> None:
+    print(json.dumps(message), flush=True)
+
+
 def say(progress: Progress) -> None:
-    print(json.dumps(asdict(progress)), flush=True)
+    tell(asdict(progress))
+
+
+def folders_of(out: Path) -> list[Path]:
+    return write_plan(out, registry.find("scaling").plan(SETTINGS))
+
+
+def run_in_workers(out: Path) -> None:
+    with sole_owner(out):
+        local.run_all(folders_of(out), workers=2, on_progress=say)
+
+
+def run_here(out: Path) -> None:
+    with sole_owner(out):
+        inline.run_all(folders_of(out), on_progress=say)
+
+
+def serve() -> None:
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import spectral_reach.studies.training.loop  # noqa: F401
+
+    # readline and not a loop over lines: a copy of this process must not inherit lines that are read but not served.
+    while line := sys.stdin.readline():
+        process = os.fork()
+        if not process:
+            run_here(Path(line.strip()))
+            os._exit(0)
+        tell({"began": process})
+        tell({"ended": os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])})
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    with sole_owner(out):
-        plan = registry.find("scaling").plan(SETTINGS)
-        run_all(write_plan(out, plan), workers=2, on_progress=say)
+    if sys.argv[1:]:
+        run_in_workers(Path(sys.argv[1]))
+    else:
+        serve()
