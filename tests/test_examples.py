@@ -22,6 +22,7 @@ def test_every_example_is_here() -> None:
     assert sorted(TOY) == sorted(file.stem for file in EXAMPLES.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOY)
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     done = run(name, TOY[name], tmp_path)
@@ -36,6 +37,7 @@ def test_an_example_explains_itself(name: str, tmp_path: Path) -> None:
     assert done.stdout.startswith("usage: ")
 
 
+@pytest.mark.slow
 def test_kernels_of_a_gaussian_process(tmp_path: Path) -> None:
     """A Matern kernel in one dimension has eigenvalues that fall as k^-(2 nu + 1); smooth ones fit a fast wave late."""
     done = run("gaussian_process_kernel", TOY["gaussian_process_kernel"], tmp_path)

@@ -39,6 +39,7 @@ def test_the_interval_of_a_variation_covers() -> None:
         assert np.mean(hits, axis=0) == pytest.approx(0.95, abs=0.021)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "skewed", "heavy"])
 def test_independent_draws_fall_as_one_over_the_root_and_the_interval_says_so_as_often_as_it_should(kind: str) -> None:
     random = np.random.default_rng(2)

@@ -63,6 +63,7 @@ def test_a_known_power_law_without_noise_is_found_exactly():
     assert found.reason is None
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_in_95_percent_of_repeats():
     repeats, hits, widths, spread = 200, 0, [], []
     for seed in range(repeats):
@@ -76,6 +77,7 @@ def test_the_interval_covers_the_truth_in_95_percent_of_repeats():
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(spread, ddof=1), rel=0.25)
 
 
+@pytest.mark.slow
 def test_with_several_seeds_the_interval_covers_their_spread_and_with_one_it_does_not():
     repeats, hits, hits_of_one = 120, 0, 0
     for seed in range(repeats):

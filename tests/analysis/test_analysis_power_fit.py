@@ -87,6 +87,7 @@ def assert_covers(hits: int, repeats: int) -> None:
     assert binom.ppf(0.01, repeats, 0.90) <= hits <= binom.ppf(0.99, repeats, 0.98)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("n", [5, 12])
 def test_the_interval_of_a_straight_law_covers_it(given, n):
@@ -95,6 +96,7 @@ def test_the_interval_of_a_straight_law_covers_it(given, n):
     assert {fit.from_scatter for fit in fits} == {not given}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "noise", "given"), [(5, 0.002, True), (12, 0.005, False)])
 def test_a_strong_irreducible_loss_is_found_and_its_intervals_cover_it(n, noise, given):
     fits, x = repeat(n, 2.0, E, ALPHA, noise, irreducible=True, given=given, repeats=80)

@@ -30,6 +30,7 @@ def test_the_first_block_is_ten_lines_that_measure_a_model(tmp_path: Path) -> No
     assert stderr > 0
 
 
+@pytest.mark.slow
 def test_all_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     assert len(BLOCKS) == 3
     _run("\n".join(BLOCKS), tmp_path)

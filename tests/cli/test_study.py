@@ -37,6 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     return out, run(*TOY, "--out", out)
 
 
+@pytest.mark.slow
 def test_the_study_prints_cost_progress_tables_and_words(
     toy: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_study_prints_cost_progress_tables_and_words(
     assert (out / "summary.md").is_file()
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_shown_again_and_nothing_is_run(
     toy: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_finished_study_is_shown_again_and_nothing_is_run(
     assert {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.parquet")} == before
 
 
+@pytest.mark.slow
 def test_the_figure_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["figure", "fig1", "--study", str(toy[0]), "--out", str(tmp_path)])
     assert result.exit_code == ExitCode.OK, result.output
@@ -76,6 +79,7 @@ def test_the_figure_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> No
     assert sorted(result.stdout.splitlines()) == [str(file) for file in files]
 
 
+@pytest.mark.slow
 def test_measuring_a_run_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> None:
     (folder,) = (toy[0] / "runs").glob("pixels-004k")
     result = CliRunner().invoke(app, ["measure", str(folder), "--units", "4", "--out", str(tmp_path / "x.json")])
@@ -85,6 +89,7 @@ def test_measuring_a_run_of_the_study(toy: tuple[Path, object], tmp_path: Path) 
     assert (written["step"], written["n_samples"]) == (30, 4 * 64)
 
 
+@pytest.mark.slow
 def test_options_of_data_need_data(toy: tuple[Path, object]) -> None:
     (folder,) = (toy[0] / "runs").glob("pixels-004k")
     result = CliRunner().invoke(app, ["measure", str(folder), "--context", "8"])
@@ -198,6 +203,7 @@ def test_a_study_on_ray_leaves_the_same_files(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_terminal_without_our_letters_still_shows_the_numbers(toy: tuple[Path, object]) -> None:
     plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
     shown = subprocess.run(command(*TOY, "--out", toy[0]), capture_output=True, text=True, env=plain)
@@ -214,12 +220,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_study_is_left_alone(toy: tuple[Path, object]) -> None:
     result = CliRunner().invoke(app, [*TOY, "--set", "seeds=[1]", "--out", str(toy[0])])
     assert result.exit_code == ExitCode.FOLDER
     assert "training.seed is 0 there, 1 here" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["losses.parquet", "measurements.parquet"])
 def test_a_finished_run_that_has_lost_a_table_is_told(toy: tuple[Path, object], tmp_path: Path, table: str) -> None:
     study = tmp_path / "damaged"
@@ -233,6 +241,7 @@ def test_a_finished_run_that_has_lost_a_table_is_told(toy: tuple[Path, object], 
         assert f"restore it from a copy, or delete the folder {run_folder} and repeat the study" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     with sole_owner(tmp_path / "busy"):
         second = run(*TOY, "--out", tmp_path / "busy")
@@ -241,6 +250,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_its_log_shown(tmp_path: Path) -> None:
     rate = "families.pixels.training.learning_rate=1e30"
     failed = run(*ONE_RUN, "--set", rate, "--set", "families.pixels.training.clip_norm=1e30", "--out", tmp_path / "x")
@@ -257,6 +267,7 @@ def limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_folder_that_takes_no_more_in_the_middle_of_a_run_is_told_as_that(tmp_path: Path) -> None:
     """A limit of the process stops a write in the middle, like a full disk: here that of the first checkpoint."""
@@ -310,6 +321,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_printed_command_goes_on(tmp_path: Pa
     assert _rows(stopped / "measurements.parquet")[: len(so_far)] == so_far
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_its_figure(
     toy: tuple[Path, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

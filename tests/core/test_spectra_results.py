@@ -291,6 +291,7 @@ def test_an_exact_law_is_found_exactly() -> None:
         assert fitted == pytest.approx(diagonal(np.arange(1.0, 301) ** -exponent).p[49], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "noise"), [(60, 0.05), (250, 0.02), (250, 0.1), (1000, 0.05)])
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 def test_the_interval_has_the_exponent_in_it(n: int, noise: float, exponent: float) -> None:

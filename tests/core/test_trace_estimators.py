@@ -88,6 +88,7 @@ def test_batch_is_unbiased_and_its_error_honest(kind: str, probes: int) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "m"), [("causal-lm-tied", 2), ("mlp", 1), ("mlp", 4)])
 def test_batch_on_some_units_is_unbiased_and_its_error_honest(kind: str, m: int) -> None:
     with linearised(kind, 5) as (linearisation, theta, unit):
@@ -103,6 +104,7 @@ def test_batch_on_some_units_is_unbiased_and_its_error_honest(kind: str, m: int)
         check_honest(estimates("batch", linearisation, 3, m), np.trace(theta), (np.mean(variances) + np.var(means)) / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal-lm-tied", "mlp"])
 @pytest.mark.parametrize("m", [2, 3])
 def test_exact_on_some_units_is_unbiased_and_its_error_honest(kind: str, m: int) -> None:
@@ -133,6 +135,7 @@ def traces_by_unit(linearisation: Linearisation, theta: np.ndarray, unit: np.nda
     return np.array([np.diag(theta)[unit == i].sum() for i in sorted(set(unit.tolist()))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal-lm-tied", "convolution-group-norm", "lstm"])
 def test_per_unit_is_unbiased_and_its_error_honest(kind: str) -> None:
     with linearised(kind, 6) as (linearisation, theta, unit):
@@ -159,6 +162,7 @@ def test_a_probe_for_each_unit_scatters_less_than_one_over_the_batch() -> None:
         assert per_unit < batch / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "m"), [("causal-lm-tied", 2), ("mlp", 4)])
 def test_per_unit_on_some_units_is_unbiased_and_its_error_honest(kind: str, m: int) -> None:
     with linearised(kind, 7) as (linearisation, theta, _):
@@ -203,6 +207,7 @@ def wide_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return model, torch.randn(200, 8).double(), torch.randint(10, (200,))
 
 
+@pytest.mark.slow
 def test_intervals_for_the_batch_cover_it() -> None:
     model, x, y = wide_network()
     batch = x[:48], y[:48]
@@ -211,6 +216,7 @@ def test_intervals_for_the_batch_cover_it() -> None:
     covered(found, truth, "chi_net_stderr")
 
 
+@pytest.mark.slow
 def test_intervals_for_the_population_cover_it() -> None:
     """Drawn with replacement from a finite set of examples, whose chi_net is known."""
     model, x, y = wide_network()
@@ -250,6 +256,7 @@ def test_the_error_of_the_position_is_that_of_the_trace() -> None:
     assert result.chi_pos_unbiased_stderr > abs(result.chi_pos_unbiased) * relative
 
 
+@pytest.mark.slow
 def test_the_error_of_a_pair_is_honest() -> None:
     subject = small_models.draw("mlp", 4)
     torch.manual_seed(0)

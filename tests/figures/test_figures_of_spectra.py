@@ -58,6 +58,7 @@ def texts_of(folder: Path, name: str) -> list[str]:
     return ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_command_writes_every_format_and_the_same_bytes_again(
     name: str, folders: dict[str, Path], tmp_path: Path
@@ -159,6 +160,7 @@ def test_folders_of_other_studies_are_refused(folders: dict[str, Path]) -> None:
         figure("loss-reduction").draw(folders["fig12"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES.values())
 def test_presets_are_planned_and_quick_ones_take_minutes(study: str, tmp_path: Path) -> None:
     entry = registry.find(study)

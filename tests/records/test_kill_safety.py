@@ -102,6 +102,7 @@ class Writers:
         self._starter.communicate()
 
 
+@pytest.mark.slow
 def test_rows_survive_kills_at_random_moments(tmp_path: Path) -> None:
     path = tmp_path / "measurements.parquet"
     moments = random.Random(0)
@@ -116,6 +117,7 @@ def test_rows_survive_kills_at_random_moments(tmp_path: Path) -> None:
     assert durable > 20
 
 
+@pytest.mark.slow
 def test_latest_checkpoint_is_whole_after_kills_at_random_moments(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     moments = random.Random(1)
@@ -133,6 +135,7 @@ def test_latest_checkpoint_is_whole_after_kills_at_random_moments(tmp_path: Path
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-1000000"]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     process = start(HOLD_LOCK, tmp_path / "run")
     assert process.stdout is not None
@@ -153,6 +156,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
     assert len(folder.measurements) == 2
 
 
+@pytest.mark.slow
 def test_lock_waits_for_a_holder_that_is_about_to_go(tmp_path: Path) -> None:
     process = start(HOLD_LOCK.replace("600", "0.5"), tmp_path / "run")
     assert process.stdout is not None

@@ -72,6 +72,7 @@ def chi_net(study: Path, settings: TraceDraws) -> np.ndarray:
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "units"), [("batch", 0), ("per_unit", 0), ("per_unit", 3), (ONE_FOR_ALL, 0)])
 def test_every_way_is_unbiased_for_the_exact_trace(study: Path, way: str, units: int) -> None:
     model, _ = load_snapshot(run_path(study, RUN), 6)

@@ -15,6 +15,7 @@ from spectral_reach.studies.engines.registry import engine
 from spectral_reach.studies.training.progress import Progress
 
 
+@pytest.mark.slow
 def test_the_files_are_those_of_the_local_engine(tmp_path: Path) -> None:
     names = ("first", "second")
     here = [folder_of(small_run(name), tmp_path / "here" / name).path for name in names]

@@ -90,6 +90,7 @@ def eventually(holds: Any) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     good, bad, small = small_run("pixels-good"), small_run("pixels-bad", steps=13), small_run("pixels-little", steps=4)
     bad = replace(bad, facts={**bad.facts, "data_hash": "0" * 64})
@@ -124,6 +125,7 @@ def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_ot
     assert [(p.run, p.phase) for p in told] == [("pixels-good", "finished"), ("pixels-little", "finished")]
 
 
+@pytest.mark.slow
 def test_a_folder_that_refuses_is_quoted_and_told_apart_from_a_run_that_fails(tmp_path: Path) -> None:
     busy, bad = small_run("pixels-busy", steps=3), small_run("pixels-bad", steps=3)
     bad = replace(bad, facts={**bad.facts, "data_hash": "0" * 64})
@@ -148,6 +150,7 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         run_all([folder.path])
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_when_its_parent_closes_the_pipe(tmp_path: Path) -> None:
     config = small_run(steps=LONG)
     worker = worker_of(folder_of(config, tmp_path / "run").path)
@@ -158,6 +161,7 @@ def test_a_worker_leaves_when_its_parent_closes_the_pipe(tmp_path: Path) -> None
     assert end(worker) == ExitCode.PARENT_GONE
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     folders = [folder_of(small_run(f"pixels-{i}", steps=LONG), tmp_path / str(i)).path for i in range(2)]
     study = study_of(2, *folders)
@@ -175,6 +179,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert any(len(RunFolder.open(path).measurements) for path in folders)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_of_every_step_that_was_made(tmp_path: Path) -> None:
     config = small_run(steps=LONG, checkpoint_every=LONG)
     folder = folder_of(config, tmp_path / "run")
@@ -190,6 +195,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_every_step_that_was_made(tmp_path: Path) 
     assert not folder.is_finished
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
     config = small_run(steps=LONG, checkpoint_every=LONG)
     folder = folder_of(config, tmp_path / "run")
@@ -212,6 +218,7 @@ def test_there_is_at_least_one_worker() -> None:
         run_all([], workers=0)
 
 
+@pytest.mark.slow
 def test_a_run_begins_when_it_has_what_it_needs_and_a_core_for_each_of_its_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,7 @@ def test_the_study_of_another_version_is_refused(tmp_path: Path) -> None:
         read_header(tmp_path / "study")
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [

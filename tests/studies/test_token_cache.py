@@ -102,6 +102,7 @@ def load_in_process(root: Path, marks: Path, start: float) -> None:
     assert {name: file.read_bytes() for name, file in files.items()} == FILES
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_at_once_one_builds_and_all_get_the_files(root: Path, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     (marks / "files").mkdir(parents=True)

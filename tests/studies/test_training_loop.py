@@ -218,6 +218,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(tmp_path: Path) -> 
     assert not folder.is_finished
 
 
+@pytest.mark.slow
 def test_a_folder_that_another_loop_holds_is_refused(tmp_path: Path) -> None:
     config = small_run()
     folder = folder_of(config, tmp_path / "run")

@@ -34,6 +34,7 @@ def by_algebra(problem):
     return chi_loss, chi_net, ((y @ features) ** 2).sum(1) / n**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0, 2.5, 3.0])
 def test_random_features_measure_what_theory_predicts(exponent):
     """``decompose`` sees two teachers of each draw, and says of them what the algebra says, which sees all 500.
@@ -62,6 +63,7 @@ def test_random_features_measure_what_theory_predicts(exponent):
     assert abs(to_the_kernel.mean() - 1) < 3.5 * standard_error(to_the_kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [1.0, 3.0])
 def test_small_draws_are_within_their_own_errors(exponent):
     config = DrawConfig(exponent=exponent, dimension=30, inputs=150, features=200, teachers=16)

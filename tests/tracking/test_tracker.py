@@ -212,6 +212,7 @@ def test_the_folder_is_freed_when_the_loop_raises(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
