@@ -24,6 +24,7 @@ from spectral_reach.studies.engines.places import Places
 from spectral_reach.studies.engines.planned_run import PlannedRun
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.progress import Progress
+from spectral_reach.studies.training.usage import read_usage
 from spectral_reach.studies.worker import ExitCode, execute
 
 # Long enough for a step in the middle to be caught, never reached to the end in a test.
@@ -32,12 +33,16 @@ PATIENCE = 120.0
 
 
 def worker_of(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "spectral_reach.studies.worker", str(folder)],
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "spectral_reach.studies.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps(str(folder)).encode() + b"\n")
+    worker.stdin.flush()
+    return worker
 
 
 def study_of(workers: int, *folders: Path) -> subprocess.Popen[bytes]:
@@ -123,6 +128,43 @@ def test_workers_do_what_this_process_would_and_one_failure_does_not_stop_the_ot
     told.clear()
     run_all([folders[0].path, folders[2].path], on_progress=told.append)
     assert [(p.run, p.phase) for p in told] == [("pixels-good", "finished"), ("pixels-little", "finished")]
+
+
+@pytest.mark.slow
+def test_a_process_executes_run_after_run_and_each_has_its_own_log_and_peak_of_memory(tmp_path: Path) -> None:
+    runs = [small_run("large", steps=5, batch_size=400), small_run("little", steps=4), small_run("less", steps=3)]
+    folders = [folder_of(config, tmp_path / config.name) for config in runs]
+    processes: set[int] = set()
+
+    def watch(progress: Progress) -> None:
+        if progress.phase == "training":
+            processes.update(children(os.getpid()))
+
+    run_all([folder.path for folder in folders], workers=1, on_progress=watch)
+    (process,) = processes
+    assert eventually(lambda: not is_alive(process))
+    for config, folder in zip(runs, folders, strict=True):
+        assert f"finished at step {config.training.steps}" in (folder.path / "log.txt").read_text()
+        alone = folder_of(config, tmp_path / "alone" / config.name)
+        assert train(alone, config, digits())
+        assert contents(alone.path) == contents(folder.path)
+    if sys.platform == "linux":
+        large, little, _ = (read_usage(folder.path)[0]["peak_bytes"] for folder in folders)
+        assert little < large
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_between_two_runs_is_missed_by_none(tmp_path: Path) -> None:
+    folders = [folder_of(small_run(name, steps=steps), tmp_path / name) for name, steps in (("one", 4), ("two", 3))]
+
+    def kill(progress: Progress) -> None:
+        if (progress.run, progress.phase) == ("one", "finished"):
+            (worker,) = children(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+            assert eventually(lambda: not is_alive(worker))
+
+    run_all([folder.path for folder in folders], workers=1, on_progress=kill)
+    assert [folder.is_finished for folder in folders] == [True, True]
 
 
 @pytest.mark.slow
@@ -321,16 +363,16 @@ def test_a_worker_sees_its_own_device_alone_and_hands_it_on(tmp_path: Path, monk
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "what the parent sees")
     monkeypatch.setattr(resources, "available_cores", lambda: 4)
     monkeypatch.setattr(resources, "cuda_devices", lambda: ("7",))
-    seen: dict[str, str] = {}
-
-    class StandIn(subprocess.Popen[bytes]):
-        """A worker that has finished at once: nothing but what it is given matters here."""
-
-        def __init__(self, command: list[str], *, env: dict[str, str], **others: Any) -> None:
-            seen[Path(command[-1]).name] = env["CUDA_VISIBLE_DEVICES"]
-            super().__init__([sys.executable, "-c", ""], env=env, **others)
-
-    monkeypatch.setattr(subprocess, "Popen", StandIn)
+    popen = subprocess.Popen
+    # Workers that write down what they are given, and have finished at once.
+    script = (
+        "import json, os, sys\n"
+        "for line in sys.stdin:\n"
+        "    with open(os.path.join(json.loads(line), 'device.txt'), 'w') as file:\n"
+        "        file.write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "    print(json.dumps({'finished': json.loads(line)}), flush=True)\n"
+    )
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **given: popen([sys.executable, "-c", script], **given))
     runs = [
         small_run("first", steps=5, device="auto"),
         small_run("second", steps=4, device="auto"),
@@ -338,6 +380,7 @@ def test_a_worker_sees_its_own_device_alone_and_hands_it_on(tmp_path: Path, monk
     ]
     told: list[Progress] = []
     run_all([folder_of(config, tmp_path / config.name).path for config in runs], on_progress=told.append)
+    seen = {config.name: (tmp_path / config.name / "device.txt").read_text() for config in runs}
     assert seen == {"first": "7", "second": "7", "other": "what the parent sees"}
     order = [(progress.run, progress.phase) for progress in told]
     # Four cores would do for all three; the second waits for the device.

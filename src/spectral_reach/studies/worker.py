@@ -1,28 +1,34 @@
-"""One run in a process of its own: ``python -m spectral_reach.studies.worker RUN_FOLDER``.
+"""Runs in a process of their own, one after another: ``python -m spectral_reach.studies.worker``.
 
-Stdin is a pipe that the parent holds open and never writes to: at its end the parent is gone, and the worker goes
-too. Stdout carries a line of JSON for each ``Progress``, and at the end one with ``REFUSED`` where a folder refused to
-be read or written: a log on the same full disk could not say so. What is logged goes to stderr. SIGTERM asks for a
-checkpoint and an end. Exit codes: ``ExitCode``.
+The parent writes the folder of a run to stdin, as a line of JSON, and the next one when it has heard of the end: most
+of the start of a process goes into imports, which several short runs share. Stdout carries a line of JSON for each
+``Progress``, one with ``FINISHED`` when a run has come to its end, and one with ``REFUSED`` where a folder refused to
+be read or written: a log on the same full disk could not say so. What is logged goes to the log of the run. A run that
+fails ends the process. SIGTERM asks for a checkpoint and an end. At the end of stdin the parent is gone, or has no more
+for this worker, which goes too. Exit codes: ``ExitCode``.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TextIO
 
 from spectral_reach.records.errors import RecordError
+from spectral_reach.studies.engines.run_log import FORMAT, RunLog
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
 
+FINISHED = "finished"
 REFUSED = "refused"
 
 _SECONDS_BETWEEN_LINES = 0.2
@@ -31,9 +37,8 @@ log = logging.getLogger(__name__)
 
 
 class ExitCode(IntEnum):
-    """How a worker ended; any other code is a failure."""
+    """How a worker ended; any other code is a failure of the run in hand."""
 
-    FINISHED = 0
     FOLDER = 74
     STOPPED = 75
     PARENT_GONE = 76
@@ -53,29 +58,47 @@ def execute(folder: Path, *, should_stop: Callable[[], bool] = lambda: False, on
     return train(run, config, config.data.load(), should_stop=should_stop, on_progress=on_progress)
 
 
-def main(folder: Path) -> ExitCode:
-    """Execute one run as the process of a parent that listens."""
+def main() -> ExitCode:
+    """Execute what a parent asks for, one run after another."""
     from spectral_reach.studies.training.interruption import stop_requests
 
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format=FORMAT, stream=sys.stderr)
     channel = _private_stdout()
-    try:
-        with stop_requests() as should_stop:
-            finished = execute(folder, should_stop=should_stop, on_progress=_reporter(channel))
-    except RecordError as error:
-        log.error("%s", error)
-        _send(channel, {REFUSED: str(error)})
-        return ExitCode.FOLDER
-    return ExitCode.FINISHED if finished else ExitCode.STOPPED
+    for folder in _asked_for():
+        try:
+            with RunLog(folder).open() as file:
+                os.dup2(file.fileno(), sys.stderr.fileno())
+            with stop_requests() as should_stop:
+                finished = execute(folder, should_stop=should_stop, on_progress=_reporter(channel))
+        except RecordError as error:
+            log.error("%s", error)
+            _send(channel, {REFUSED: str(error)})
+            return ExitCode.FOLDER
+        if not finished:
+            return ExitCode.STOPPED
+        # A model and its graph may hold each other: the next run should find their memory.
+        gc.collect()
+        _send(channel, {FINISHED: str(folder)})
+    raise AssertionError("the end of stdin ends the process")
 
 
-def _leave_with_parent() -> None:
-    # Unbuffered: at interpreter shutdown a thread that sits in a buffered read is fatal.
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    # Not sys.exit: that ends this thread only. A run can be killed at any instant, so nothing needs tidying up.
-    os._exit(ExitCode.PARENT_GONE)
+def _asked_for() -> Iterator[Path]:
+    """The folders that the parent writes, each when it comes; at the end of them this process ends."""
+    folders: SimpleQueue[Path] = SimpleQueue()
+
+    def listen() -> None:
+        rest = b""
+        # Unbuffered: at interpreter shutdown a thread that sits in a buffered read is fatal.
+        while chunk := os.read(sys.stdin.fileno(), 1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                folders.put(Path(json.loads(line)))
+        # Not sys.exit: that ends this thread only. A run can be killed at any instant, so nothing needs tidying up.
+        os._exit(ExitCode.PARENT_GONE)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        yield folders.get()
 
 
 def _private_stdout() -> TextIO:
@@ -106,4 +129,4 @@ def _send(channel: TextIO, message: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main())

@@ -7,7 +7,8 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -18,9 +19,10 @@ from spectral_reach.studies.engines.queue import RunQueue
 from spectral_reach.studies.engines.resources import environment_of_run
 from spectral_reach.studies.engines.run_log import RunLog
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
-from spectral_reach.studies.worker import REFUSED, ExitCode
+from spectral_reach.studies.worker import FINISHED, REFUSED
 
 _SECONDS_TO_CHECKPOINT = 30.0
+_SECONDS_TO_LEAVE = 5.0
 
 
 def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: OnProgress = ignore) -> None:
@@ -41,54 +43,137 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
         raise ValueError(f"workers is {workers}; expected at least 1 process.")
     queue = RunQueue(runs, on_progress)
     places = Places(queue.waiting, workers)
-    with selectors.DefaultSelector() as selector:
-        running: list[_Worker] = []
-        try:
-            while queue.waiting or running:
-                while (run := queue.take(places.has_room_for)) is not None:
-                    worker = _Worker(run, places.take(run))
-                    running.append(worker)
-                    selector.register(worker.stdout, selectors.EVENT_READ, worker)
-                    on_progress(run.progress("starting"))
-                for key, _ in selector.select():
-                    worker = key.data
-                    if worker.forward(on_progress):
-                        continue
-                    selector.unregister(worker.stdout)
-                    running.remove(worker)
-                    failure = worker.failure()
-                    places.give_back(worker.device)
-                    on_progress(replace(worker.latest, phase="finished" if failure is None else "failed"))
-                    if failure is None:
-                        queue.finish(worker.run)
-                    else:
-                        queue.fail(worker.run, failure, refused=worker.refused is not None)
-        except BaseException:
-            _stop(running)
-            raise
+    with _Workers() as pool:
+        while queue.waiting or pool.running:
+            while (run := queue.take(places.has_room_for)) is not None:
+                pool.begin(run, places.take(run))
+                on_progress(run.progress("starting"))
+            for worker in pool.heard():
+                if worker.forward(on_progress):
+                    continue
+                failure = pool.end(worker)
+                places.give_back(worker.device)
+                on_progress(replace(worker.latest, phase="finished" if failure is None else "failed"))
+                if failure is None:
+                    queue.finish(worker.run)
+                else:
+                    queue.fail(worker.run, failure, refused=worker.refused is not None)
     queue.raise_failures()
 
 
+class _Workers:
+    """Processes that execute runs, and those that have done so and are kept for more.
+
+    When it is left they all end; on an exception those that execute a run are asked for a checkpoint before.
+    """
+
+    def __init__(self) -> None:
+        self.running: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.running:
+            worker.ask_to_stop()
+        for worker in self.running:
+            worker.wait_or_kill(_SECONDS_TO_CHECKPOINT)
+        while self._idle:
+            self._idle.pop().dismiss()
+        self._selector.close()
+
+    def begin(self, run: PlannedRun, device: str | None) -> None:
+        """Have ``run`` executed, by a process that was started for such runs if one is there."""
+        worker = next((idle for idle in self._idle if idle.is_ready_for(run, device)), None)
+        if worker is not None:
+            worker.begin(run)
+            self._idle.remove(worker)
+        else:
+            # There are never more processes than places for runs.
+            if self._idle:
+                self._idle.pop(0).dismiss()
+            worker = _Worker(run, device)
+        self.running.append(worker)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+
+    def heard(self) -> Iterator[_Worker]:
+        """Those that have something to say, once one has."""
+        for key, _ in self._selector.select():
+            yield key.data
+
+    def end(self, worker: _Worker) -> str | None:
+        """The run of ``worker`` has come to an end; None if it is finished, else why not."""
+        self._selector.unregister(worker.stdout)
+        self.running.remove(worker)
+        if worker.is_finished:
+            self._idle.append(worker)
+            return None
+        return worker.failure()
+
+
 class _Worker:
-    """A process that executes a run, and what it has said so far; ``refused`` is what a folder said at the end."""
+    """A process that executes one run at a time.
+
+    Attributes:
+        device: the CUDA device that it alone sees; None: those that its parent sees.
+        run: in hand.
+        latest: what the run has said last.
+        is_finished: whether the run has come to its end.
+        refused: what a folder said that could not be read or written.
+    """
 
     def __init__(self, run: PlannedRun, device: str | None) -> None:
-        self.run = run
+        """Start with ``run``.
+
+        Raises:
+            RecordError: its log cannot be written.
+        """
         self.device = device
-        self.latest = run.progress("starting")
         self.refused: str | None = None
+        self._threads = run.threads
         self._rest = b""
-        self._log = RunLog(run.folder)
+        self._take_up(run)
         with self._log.open() as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "spectral_reach.studies.worker", str(run.folder)],
+                [sys.executable, "-m", "spectral_reach.studies.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                bufsize=0,
                 env={**os.environ, **environment_of_run(run.threads, device)},
                 # Ctrl-C in a terminal goes to the parent alone, which then asks its workers to stop.
                 process_group=0,
             )
+        self._ask()
+
+    def is_ready_for(self, run: PlannedRun, device: str | None) -> bool:
+        """Whether it is there, and was started for such a run."""
+        return (run.threads, device) == (self._threads, self.device) and self.process.poll() is None
+
+    def begin(self, run: PlannedRun) -> None:
+        """Go on with ``run``, after one that has finished.
+
+        Raises:
+            RecordError: its log cannot be written.
+        """
+        self._take_up(run)
+        with self._log.open():
+            pass
+        self._ask()
+
+    def _take_up(self, run: PlannedRun) -> None:
+        self.run = run
+        self.latest = run.progress("starting")
+        self.is_finished = False
+        self._log = RunLog(run.folder)
+
+    def _ask(self) -> None:
+        assert self.process.stdin is not None
+        # A process that is killed just now does not read: the end of its stdout will tell.
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(str(self.run.folder)).encode() + b"\n")
 
     @property
     def stdout(self) -> IO[bytes]:
@@ -96,30 +181,37 @@ class _Worker:
         return self.process.stdout
 
     def forward(self, on_progress: OnProgress) -> bool:
-        """Hand on what the worker has written; False once it has closed its end."""
+        """Hand on what the worker has written; False once its run has come to an end, or it has closed its end."""
         chunk = os.read(self.stdout.fileno(), 1 << 16)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             message = json.loads(line)
             if REFUSED in message:
                 self.refused = message[REFUSED]
+            elif FINISHED in message:
+                self.is_finished = True
             else:
                 self.latest = Progress(**message)
                 on_progress(self.latest)
-        return bool(chunk)
+        return bool(chunk) and not self.is_finished
 
-    def failure(self) -> str | None:
-        """Wait for the end; None if the run is finished, else why not."""
+    def failure(self) -> str:
+        """Wait for the end of a process that did not finish its run; why not."""
         code = self._wait(None)
-        if code == ExitCode.FINISHED:
-            return None
         if self.refused is not None:
             return self.refused
         end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return self._log.failure(f"its process {end}")
 
     def ask_to_stop(self) -> None:
+        """For a checkpoint and an end."""
         self.process.terminate()
+
+    def dismiss(self) -> None:
+        """End a process that has nothing to do: it ends with its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.wait_or_kill(_SECONDS_TO_LEAVE)
 
     def _wait(self, seconds: float | None) -> int:
         try:
@@ -135,10 +227,3 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def _stop(workers: Sequence[_Worker]) -> None:
-    for worker in workers:
-        worker.ask_to_stop()
-    for worker in workers:
-        worker.wait_or_kill(_SECONDS_TO_CHECKPOINT)

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ class Usage:
     """Writes ``usage.json``: a list with a record for each time that the run was taken up.
 
     A record has ``began`` (seconds since 1970), ``seconds`` of wall-clock time, ``from_step`` and ``to_step``,
-    ``device``, ``threads``, ``peak_bytes`` of memory (of the process, or of the CUDA device), and the versions of
+    ``device``, ``threads``, ``peak_bytes`` of memory since then (of the process, or of the CUDA device; where
+    the system cannot tell it from the peak of an earlier run in the process, the larger one), and the versions of
     ``python`` and ``torch``. It is written with every checkpoint, so that a killed sitting is on record up to there.
     """
 
@@ -29,6 +31,7 @@ class Usage:
         self._sittings = read_usage(run)
         self._began = time.monotonic()
         self._device = device
+        _forget_peak(device)
         self._record: dict[str, Any] = {
             "began": time.time(),
             "from_step": step,
@@ -52,6 +55,15 @@ def read_usage(run: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return sittings if isinstance(sittings, list) else []
+
+
+def _forget_peak(device: torch.device) -> None:
+    """A process that executes several runs counts the peak of each from its beginning, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # Linux alone has it, and some containers do not allow it
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_bytes(device: torch.device) -> int | None:
