@@ -15,14 +15,14 @@ FAMILY = "pixels"
 
 
 def quick() -> FamiliesConfig:
-    """Minutes on two cores: five sizes of 4k to 336k parameters, eight seeds, 8 x 8 digits."""
+    """Minutes on two cores: five sizes of 14k to 336k parameters, six seeds, 8 x 8 digits."""
     config = scaling_text.quick()
     text = config.families[scaling_text.FAMILY]
     family = replace(
         text,
         # 1,500 images alone the largest model would begin to learn by heart.
         data=DataConfig(name="digits", options={"shifts": 1}),
-        widths=(16, 32, 48, 64, 96),
+        widths=(32, 48, 64, 80, 96),
         training=replace(
             text.training,
             steps=500,
@@ -34,11 +34,12 @@ def quick() -> FamiliesConfig:
             heldout_units=297,
         ),
         measurement=MeasurementConfig(
-            per_decade=4, units=64, late_measurements=24, late_units=64, heldout_units=64, noise_units=16
+            per_decade=4, units=64, late_measurements=24, late_units=128, heldout_units=64, noise_units=16
         ),
     )
-    # Where the small models end differs threefold from seed to seed.
-    return replace(config, families={FAMILY: family}, seeds=tuple(range(8)))
+    # Not the seeds 0 to 7: those of the trial after which these sizes and numbers of units were chosen. In it models of
+    # 14k parameters ended twice as high as those of 336k, and models of 4k, which hardly learn, in between.
+    return replace(config, families={FAMILY: family}, seeds=tuple(range(8, 14)))
 
 
 def toy() -> FamiliesConfig:
