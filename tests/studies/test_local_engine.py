@@ -86,6 +86,12 @@ def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def workers_here() -> set[int]:
+    """Worker processes of this process: other tests may have left others, of Ray for one."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(os.getpid())}
+    return {pid for pid, line in lines.items() if b"spectral_reach.studies.worker" in line}
+
+
 def eventually(holds: Any) -> bool:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
@@ -138,7 +144,7 @@ def test_a_process_executes_run_after_run_and_each_has_its_own_log_and_peak_of_m
 
     def watch(progress: Progress) -> None:
         if progress.phase == "training":
-            processes.update(children(os.getpid()))
+            processes.update(workers_here())
 
     run_all([folder.path for folder in folders], workers=1, on_progress=watch)
     (process,) = processes
@@ -159,7 +165,7 @@ def test_a_process_that_is_killed_between_two_runs_is_missed_by_none(tmp_path: P
 
     def kill(progress: Progress) -> None:
         if (progress.run, progress.phase) == ("one", "finished"):
-            (worker,) = children(os.getpid())
+            (worker,) = workers_here()
             os.kill(worker, signal.SIGKILL)
             assert eventually(lambda: not is_alive(worker))
 
