@@ -1,9 +1,8 @@
-"""A whole study, planned, written and run as the command does it, for tests that kill what runs it.
+"""A whole study, planned, written and run as the command does it, again and again, for a test that kills it.
 
-``killed_study.py OUT`` runs it with two worker processes. ``killed_study.py`` alone reads folders from stdin and runs
-the study in each in a process of its own, a copy of this one, which has imported everything: such a process is at work
-after some milliseconds, and many can be killed in a minute. Either way a line of JSON on stdout tells each progress;
-the second way also tells ``began`` with the process and ``ended`` with how it ended.
+Reads ``[folder, workers]`` from stdin, a line of JSON each, and runs the study in that folder in a process of its own
+with so many worker processes: a copy of this one, which has imported everything, so that what a kill costs is the
+workers' start alone. Stdout tells ``began`` with the process, each progress, and ``ended`` with how it ended.
 """
 
 import json
@@ -13,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from spectral_reach.studies import registry
-from spectral_reach.studies.engines import inline, local
+from spectral_reach.studies.engines.local import run_all
 from spectral_reach.studies.study_folder import sole_owner, write_plan
 from spectral_reach.studies.training.progress import Progress
 
-# Three runs for two workers, so that one starts when another has ended. Some seconds of training each.
+# Three runs for at most two workers, so that one starts when another has ended. Some seconds of training each.
 SETTINGS = {
     "preset": "toy",
     "families": {
@@ -39,37 +38,18 @@ def say(progress: Progress) -> None:
     tell(asdict(progress))
 
 
-def folders_of(out: Path) -> list[Path]:
-    return write_plan(out, registry.find("scaling").plan(SETTINGS))
-
-
-def run_in_workers(out: Path) -> None:
+def run(out: Path, workers: int) -> None:
     with sole_owner(out):
-        local.run_all(folders_of(out), workers=2, on_progress=say)
-
-
-def run_here(out: Path) -> None:
-    with sole_owner(out):
-        inline.run_all(folders_of(out), on_progress=say)
-
-
-def serve() -> None:
-    import transformers.models.llama.modeling_llama  # noqa: F401
-
-    import spectral_reach.studies.training.loop  # noqa: F401
-
-    # readline and not a loop over lines: a copy of this process must not inherit lines that are read but not served.
-    while line := sys.stdin.readline():
-        process = os.fork()
-        if not process:
-            run_here(Path(line.strip()))
-            os._exit(0)
-        tell({"began": process})
-        tell({"ended": os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])})
+        run_all(write_plan(out, registry.find("scaling").plan(SETTINGS)), workers=workers, on_progress=say)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        run_in_workers(Path(sys.argv[1]))
-    else:
-        serve()
+    # readline and not a loop over lines: a copy of this process must not inherit lines that are read but not served.
+    while line := sys.stdin.readline():
+        folder, workers = json.loads(line)
+        process = os.fork()
+        if not process:
+            run(Path(folder), workers)
+            os._exit(0)
+        tell({"began": process})
+        tell({"ended": os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])})
