@@ -46,6 +46,19 @@ def write_atomically(path: Path, write: Callable[[Path], None], instead: str = A
         fsync(path.parent)
 
 
+def write_text_atomically(path: Path, text: str, instead: str = ANOTHER_FOLDER) -> None:
+    """``write_atomically`` for a text, in UTF-8 and with line ends as they are.
+
+    Raises:
+        RecordError: the operating system refuses.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+    write_atomically(path, write, instead)
+
+
 def write_json_atomically(path: Path, value: Any) -> None:
     """``write_atomically`` for a JSON value.
 
@@ -53,8 +66,7 @@ def write_json_atomically(path: Path, value: Any) -> None:
         RecordError: the operating system refuses.
         TypeError, ValueError: ``value`` is not JSON (NaN and infinities are not).
     """
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_text_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def built_aside(path: Path, write: Callable[[Path], None]) -> Path:
@@ -72,10 +84,6 @@ def built_aside(path: Path, write: Callable[[Path], None]) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return temporary
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def make_folder(path: Path, instead: str = ANOTHER_FOLDER) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spectral_reach import __version__
-from spectral_reach.records.atomic import make_folder, write_atomically
+from spectral_reach.records.atomic import make_folder, write_text_atomically
 from spectral_reach.reports.charts.registry import Drawn, draw_charts
 from spectral_reach.reports.claims_section import claims_section, claims_summary
 from spectral_reach.reports.collected import StudyRecord, find_studies, read_studies
@@ -68,7 +68,7 @@ def build(folder: Path | str, out: Path | str | None = None) -> Built:
     claims = evaluate(paths)
     text = html(folder, paths, claims, now=time.time())
     make_folder(file.parent, ANOTHER_FILE)
-    write_atomically(file, lambda path: _write(path, text), ANOTHER_FILE)
+    write_text_atomically(file, text, ANOTHER_FILE)
     return Built(page=file, claims=claims, files=write_claims(claims, file.parent))
 
 
@@ -139,7 +139,3 @@ def _runs(studies: Sequence[StudyRecord], now: float) -> Markup:
         element("h3", "Tasks"),
         task_section(studies, now),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectral_reach.records.atomic import write_atomically, write_json_atomically
+from spectral_reach.records.atomic import write_json_atomically, write_text_atomically
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,14 +78,9 @@ def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
         RecordError: the folder cannot be written.
     """
     values, text = Path(folder) / "summary.json", Path(folder) / "summary.md"
-    markdown = as_markdown(report).encode("utf-8")
     write_json_atomically(values, as_json(report))
-    write_atomically(text, lambda path: _write(path, markdown))
+    write_text_atomically(text, as_markdown(report))
     return values, text
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from spectral_reach.records.atomic import make_folder, write_atomically
+from spectral_reach.records.atomic import make_folder, write_text_atomically
 from spectral_reach.studies.data.cache import ELSEWHERE, cache_root, sha256_of_file
 
 
@@ -33,12 +33,8 @@ def file_hash(file: Path) -> str:
         ) from error
     make_folder(note.parent, ELSEWHERE)
     content = json.dumps(before | {"sha256": sha256}, indent=1)
-    write_atomically(note, lambda temporary: _write(temporary, content), ELSEWHERE)
+    write_text_atomically(note, content, ELSEWHERE)
     return sha256
-
-
-def _write(path: Path, content: str) -> None:
-    path.write_text(content, encoding="utf-8")
 
 
 def _state(file: Path) -> dict[str, str | int]:

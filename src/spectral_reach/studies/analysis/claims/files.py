@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spectral_reach.records.atomic import write_atomically, write_json_atomically
+from spectral_reach.records.atomic import write_json_atomically, write_text_atomically
 from spectral_reach.studies.analysis.claims.table import ClaimsTable
 from spectral_reach.studies.analysis.report import plain
 
@@ -20,11 +20,6 @@ def write_claims(claims: ClaimsTable, folder: Path) -> tuple[Path, Path]:
     """
     text, values = folder / "claims.md", folder / "claims.json"
     section = claims.section()
-    markdown = f"# {section.title}\n\n{section.as_markdown()}\n".encode()
-    write_atomically(text, lambda path: _write(path, markdown))
+    write_text_atomically(text, f"# {section.title}\n\n{section.as_markdown()}\n")
     write_json_atomically(values, plain(claims.as_values()))
     return text, values
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
