@@ -34,7 +34,7 @@ def quick() -> FamiliesConfig:
             heldout_units=297,
         ),
         measurement=MeasurementConfig(
-            per_decade=4, units=64, late_measurements=24, late_units=128, heldout_units=64, noise_units=16
+            per_decade=4, units=64, late_measurements=24, late_units=64, heldout_units=64, noise_units=16
         ),
     )
     # Seeds 0 to 7 served to choose these sizes: in a trial with them models of 14k parameters ended twice as high as

@@ -22,7 +22,7 @@ def quick() -> FamiliesConfig:
         widths=(16, 32, 64, 128),
         options={"patch": 2, "depth": 2},
         training=TrainingConfig(
-            steps=400,
+            steps=800,
             batch_size=64,
             learning_rate=0.002,
             warmup_steps=30,
@@ -34,10 +34,11 @@ def quick() -> FamiliesConfig:
         measurement=MeasurementConfig(
             per_decade=4,
             width=4,
-            units=64,
+            # An image is one prediction: of 64 of them the noise-corrected position is half noise.
+            units=256,
             late_measurements=24,
-            late_units=64,
-            heldout_units=64,
+            late_units=256,
+            heldout_units=256,
             probed_units=16,
             noise_units=32,
         ),
