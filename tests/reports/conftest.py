@@ -14,6 +14,7 @@ from analysis.synthetic_study import SyntheticRun, pixel_runs, text_runs, write_
 from reports.browser import EXECUTABLE, Browser, browser
 from spectral_reach.records.results import Results
 from spectral_reach.reports.report import build
+from spectral_reach.studies.tasks.usage import write_task_seconds
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src="x" onerror="window.hacked = 2">'
 """The label of a family that would like to act in the page."""
@@ -58,8 +59,10 @@ def write_studies(folder: Path) -> Path:
     for each in (study, pixels):
         write_usage(each)
     tasks = write_study(folder / "some-tasks", {}, study="some-tasks")
-    change_header(tasks, tasks=["first", "second"])
-    Results(tasks).save({"name": "first", "kind": "any", "settings": {}}, {"value": 1.0})
+    change_header(tasks, tasks=["first", "second", "third"])
+    for name in ("first", "third"):  # the third of a version that kept no record of time
+        Results(tasks).save({"name": name, "kind": "any", "settings": {}}, {"value": 1.0})
+    write_task_seconds(tasks, "first", 60.0)
     return folder
 
 

@@ -11,15 +11,22 @@ from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.records.results import Results
 from spectral_reach.studies.analysis.study_data import FamilyData, RunData, StudyData, read_study
 from spectral_reach.studies.study_folder import read_header
+from spectral_reach.studies.tasks.usage import read_task_seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskState:
-    """A task of a study: ``done_at`` is when its result was written, in seconds since 1970; None as long as it has
-    none."""
+    """A task of a study.
+
+    Attributes:
+        name: of the task.
+        done_at: when its result was written, in seconds since 1970; None as long as it has none.
+        seconds: of wall-clock time that it took; NaN where that is not on record, as of tasks not done.
+    """
 
     name: str
     done_at: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +77,11 @@ class StudyRecord:
     def tasks_finished(self) -> int:
         """Tasks that have a result."""
         return sum(task.done_at is not None for task in self.tasks)
+
+    @property
+    def tasks_untimed(self) -> int:
+        """Tasks that have a result and no record of their time: results of earlier versions."""
+        return sum(task.done_at is not None and math.isnan(task.seconds) for task in self.tasks)
 
     @property
     def is_finished(self) -> bool:
@@ -125,6 +137,11 @@ def cost(*runs: RunData) -> Cost:
     )
 
 
+def time_of(*tasks: TaskState) -> float:
+    """The seconds of these tasks together, as far as they are on record; NaN if none is."""
+    return _total(task.seconds for task in tasks if not math.isnan(task.seconds))
+
+
 def _name(path: Path) -> str:
     return str(read_header(path)["study"])
 
@@ -132,9 +149,11 @@ def _name(path: Path) -> str:
 def _tasks(path: Path) -> tuple[TaskState, ...]:
     results = Results(path)
     files = {file.stem: file for file in results.folder.glob("*.*")} if results.folder.is_dir() else {}
-    have = set(results.names())
+    have, seconds = set(results.names()), read_task_seconds(path)
     return tuple(
-        TaskState(name=name, done_at=files[name].stat().st_mtime if name in have else None)
+        TaskState(name=name, done_at=files[name].stat().st_mtime, seconds=seconds.get(name, math.nan))
+        if name in have
+        else TaskState(name=name, done_at=None, seconds=math.nan)
         for name in read_header(path).get("tasks", ())
     )
 

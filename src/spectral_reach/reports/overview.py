@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from spectral_reach import __version__
-from spectral_reach.reports.amounts import UNKNOWN, compute, duration, memory, moment
-from spectral_reach.reports.collected import StudyRecord, cost
+from spectral_reach.reports.amounts import UNKNOWN, compute, counted, duration, memory, moment
+from spectral_reach.reports.collected import StudyRecord, cost, time_of
 from spectral_reach.reports.markup import Markup, element, joined
 from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.tables import Cell, number, table, text
@@ -25,7 +25,7 @@ def overview(studies: Sequence[StudyRecord], now: float) -> Markup:
         ("studies", f"{sum(study.is_finished for study in studies)} of {len(studies)} finished"),
         ("runs", _of(*finished)),
         ("tasks", _of(*tasks)),
-        ("time of all runs", duration(spent.seconds)),
+        (_time_name(studies), duration(_together(spent.seconds, time_of(*(t for s in studies for t in s.tasks))))),
         ("training compute", compute(spent.flops)),
         ("peak memory of a run", memory(spent.peak_bytes)),
     )
@@ -41,21 +41,42 @@ def overview(studies: Sequence[StudyRecord], now: float) -> Markup:
 
 def study_table(studies: Sequence[StudyRecord]) -> Markup:
     """What each study has done and cost."""
-    columns = ("study", "preset", "runs", "tasks", "time of its runs", "training compute", "peak memory")
+    columns = (
+        "study",
+        "preset",
+        "runs",
+        "tasks",
+        "time of its runs",
+        "time of its tasks",
+        "training compute",
+        "peak memory",
+    )
     return table("Studies", columns, (_row(study) for study in studies), sortable=True)
 
 
 def _row(study: StudyRecord) -> list[Cell]:
-    spent = cost(*study.runs)
+    spent, on_tasks = cost(*study.runs), time_of(*study.tasks)
     return [
         text(study.name),
         text(str(without_paths(study.data.preset))),
         number(_of(study.runs_finished, study.runs_planned), study.runs_finished),
         number(_of(study.tasks_finished, len(study.tasks)), study.tasks_finished),
         number(duration(spent.seconds), spent.seconds),
+        number(duration(on_tasks), on_tasks),
         number(compute(spent.flops), spent.flops),
         number(memory(spent.peak_bytes), spent.peak_bytes),
     ]
+
+
+def _time_name(studies: Sequence[StudyRecord]) -> str:
+    """What the time is of; tasks done by a version that kept no record of their time are left out of it."""
+    untimed = sum(study.tasks_untimed for study in studies)
+    return "time of all runs and tasks" + (f" ({counted(untimed, 'task')} not timed)" if untimed else "")
+
+
+def _together(*seconds: float) -> float:
+    known = [each for each in seconds if not math.isnan(each)]
+    return math.fsum(known) if known else math.nan
 
 
 def _of(finished: int, planned: int) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spectral_reach.reports.amounts import counted, duration, memory, rate
+from spectral_reach.reports.amounts import compute, counted, duration, memory, rate
 from spectral_reach.reports.collected import StudyRecord, cost
 from spectral_reach.reports.markup import Markup, element, folded, joined
 from spectral_reach.reports.private_paths import without_paths
@@ -30,6 +30,7 @@ COLUMNS = (
     "late chi_pos",
     "late chi_pos_unbiased",
     "time",
+    "training compute",
     "peak memory",
     "device",
 )
@@ -37,7 +38,8 @@ COLUMNS = (
 _READING = (
     "Losses in nats. Train loss, chi_pos and chi_pos_unbiased are means over the last tenth of training with the "
     "standard error over its batches; held-out loss is that of the final model. An unfinished run has none of them. "
-    "Time is the wall-clock time of all sittings; memory that of the process, or of the CUDA device."
+    "Time is the wall-clock time of all sittings, training compute that of the steps made, without measurements; "
+    "memory is that of the process, or of the CUDA device."
 )
 _RULES = {
     "constant": "one for all",
@@ -96,6 +98,7 @@ def _row(study: str, family: FamilyData, run: RunData, rule: str | None) -> list
         _estimate(small(late.chi_pos), late.chi_pos),
         _estimate(small(late.chi_pos_unbiased), late.chi_pos_unbiased),
         number(duration(spent.seconds), spent.seconds),
+        number(compute(spent.flops), spent.flops),
         number(memory(spent.peak_bytes), spent.peak_bytes),
         text(_devices(run)),
     ]
@@ -110,7 +113,7 @@ def _waiting(study: str, family: FamilyData, name: str) -> list[Cell]:
         *unknown,
         text("–"),
         Cell(content="not begun", order=0.0, is_number=True, kind="unfinished"),
-        *(number("–", math.nan) for _ in range(6)),
+        *(number("–", math.nan) for _ in range(7)),
         text("–"),
     ]
 

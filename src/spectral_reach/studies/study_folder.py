@@ -1,4 +1,7 @@
-"""A study on disk: ``study.json`` says what it is; ``runs/`` has a folder a run, ``results/`` a file a task."""
+"""A study on disk: ``study.json`` says what it is; ``runs/`` has a folder a run, ``results/`` a file a task.
+
+``usage.json`` says what the tasks have cost (``studies.tasks.usage``).
+"""
 
 from __future__ import annotations
 

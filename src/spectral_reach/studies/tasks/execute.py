@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from spectral_reach.records.results import Results
 from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError, reason_of
 from spectral_reach.studies.tasks.progress import OnTaskProgress, TaskPhase, TaskProgress, ignore
 from spectral_reach.studies.tasks.task import Task
+from spectral_reach.studies.tasks.usage import write_task_seconds
 from spectral_reach.studies.threads import threads_of_torch
 
 
@@ -42,7 +44,11 @@ def run_tasks(study: Path, tasks: Sequence[Task], *, threads: int, on_progress: 
                 continue
             tell(0.0)
             try:
-                results.save(task.as_dict(), task.settings.execute(study, tell))
+                began = time.monotonic()
+                values = task.settings.execute(study, tell)
+                # Before the result, so that whatever has a result has a record too.
+                write_task_seconds(study, task.name, time.monotonic() - began)
+                results.save(task.as_dict(), values)
             except Exception as error:
                 failures[task.name] = reason_of(error)
                 if isinstance(error, RecordError):
