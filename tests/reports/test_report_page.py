@@ -1,10 +1,12 @@
 """The page as text: complete in itself, safe, honest about what is unfinished; the command that writes it."""
 
 import json
+import math
 import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,13 +17,18 @@ from analysis.synthetic_study import pixel_runs, text_runs, write_study
 from reports.conftest import HOSTILE, SECRET, change_header, write_studies
 from spectral_reach.cli.app import app
 from spectral_reach.records.errors import ForeignFolderError, RecordError
-from spectral_reach.reports import report
+from spectral_reach.reports import fits_section, report
 from spectral_reach.reports.charts import fig1
-from spectral_reach.reports.collected import find_studies
+from spectral_reach.reports.collected import find_studies, read_studies
 from spectral_reach.reports.page import POLICY
 from spectral_reach.reports.report import build, html
 from spectral_reach.reports.static_figures import MOST_BYTES, static_figures
 from spectral_reach.studies.analysis.claims import evaluate
+from spectral_reach.studies.analysis.fits_report import Fit, fits
+from spectral_reach.studies.analysis.study_data import FamilyData
+from spectral_reach.studies.tasks.execute import run_tasks
+from spectral_reach.studies.tasks.usage import read_task_seconds
+from studies.small_tasks import square
 
 
 class Reader(HTMLParser):
@@ -104,10 +111,11 @@ def test_the_head_counts(reader: Reader) -> None:
     joined = " | ".join(reader.texts)
     # Text: 2 of 3 runs and 2 of the sweep; images: 3 of 4.
     assert "runs | 7 of 9 finished" in joined
-    assert "tasks | 1 of 2 finished" in joined
+    assert "tasks | 2 of 3 finished" in joined
     assert "studies | 0 of 3 finished" in joined
-    # 8 runs have a record of 42.5 s.
-    assert "time of all runs | 5 min 40 s" in joined
+    # 8 runs have a record of 42.5 s, one task of a minute.
+    assert "time of all runs and tasks (1 task not timed) | 6 min 40 s" in joined
+    assert "some-tasks | synthetic | – | 2 of 3 finished | – | 1 min 00 s | – | –" in joined
     assert "peak memory of a run | 500 MB" in joined
     assert "presets quick, synthetic" in joined
 
@@ -118,7 +126,7 @@ def test_every_run_has_its_row(reader: Reader) -> None:
     assert f"text-1 | scaling-text | {HOSTILE} | 56.3k | 1 | 0.004 | sweep of 2 | 300 | " in joined
     assert "120 of 300" in joined
     assert "pixels-9 | scaling-pixels | Images: hand-written digits | – | – | – | – | not begun" in joined
-    assert "42 s | 500 MB | cpu" in joined
+    assert re.search(r"42 s \| [\d.]+×10\S+ FLOPs \| 500 MB \| cpu", joined)
     assert "Learning-rate sweeps: 2 runs" in joined
     assert joined.index("Learning-rate sweeps") < joined.index("text-2-rate0")
 
@@ -128,8 +136,26 @@ def test_tasks_tell_how_old_their_results_are(studies: Path) -> None:
     done = time.time() - 7200
     os.utime(file, (done, done))
     texts = " | ".join(Reader(page_at(studies / "some-tasks", done + 7200)).texts)
-    assert re.search(r"first \| some-tasks \| \d{4}-\d\d-\d\d \d\d:\d\d UTC \| 2 h 00 min", texts)
-    assert "second | some-tasks | not done | –" in texts
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.search(rf"first \| some-tasks \| {moment} \| 1 min 00 s \| 2 h 00 min", texts)
+    assert re.search(rf"third \| some-tasks \| {moment} \| – \| ", texts)
+    assert "second | some-tasks | not done | – | –" in texts
+
+
+def test_the_time_of_tasks_is_kept_beside_their_results(tmp_path: Path) -> None:
+    write_study(tmp_path, {}, study="squares")
+    change_header(tmp_path, tasks=["square-1", "square-2"])
+    for task in (square(1), square(2)):
+        run_tasks(tmp_path, [task], threads=1)
+    (study,) = read_studies({"squares": tmp_path})
+    seconds = read_task_seconds(tmp_path)
+    assert [(task.name, task.seconds) for task in study.tasks] == list(seconds.items())
+    assert all(0 <= each < 60 for each in seconds.values())
+    run_tasks(tmp_path, [square(1)], threads=1)
+    assert read_task_seconds(tmp_path) == seconds
+    (tmp_path / "usage.json").write_text('{"square-1": ', encoding="utf-8")
+    (study,) = read_studies({"squares": tmp_path})
+    assert (study.tasks_finished, study.tasks_untimed) == (2, 2)
 
 
 def test_claims_stand_with_number_and_verdict(reader: Reader) -> None:
@@ -217,13 +243,43 @@ def test_a_chart_that_fails_is_named_and_costs_no_other(
     assert record.exc_info is not None
 
 
+def test_fits_that_fail_are_named_and_cost_no_other(
+    studies: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def some(families: Sequence[FamilyData]) -> tuple[Fit, ...]:
+        if families and families[0].key == "text":
+            raise ZeroDivisionError(f"in {studies}")
+        return fits(families)
+
+    monkeypatch.setattr(fits_section, "fits", some)
+    section = str(fits_section.fits_section(read_studies(find_studies(studies))))
+    assert f"The fits of scaling-text are not made: ZeroDivisionError: in …/{studies.name}" in section
+    assert "Images: hand-written digits" in section
+    assert "scaling-text</th>" not in section
+    (record,) = caplog.records
+    assert "the fits of scaling-text are not made: ZeroDivisionError" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_fits_are_sorted_by_their_numbers(studies: Path) -> None:
+    records = read_studies(find_studies(studies))
+    rows = re.findall("<tr>.*?</tr>", str(fits_section.fits_section(records)))[1:]
+    cells = [re.findall(r'<td class="number" data-order="([^"]+)">([^<]*)', row) for row in rows]
+    assert [len(row) for row in cells] == [4] * len(rows)
+    found = [fit for record in records for fit in fits(record.data.families)]
+    orders = [float(row[0][0]) for row in cells]
+    assert orders == pytest.approx([fit.fit.exponent.value for fit in found], nan_ok=True)
+    assert any(math.isfinite(order) for order in orders)
+    assert all(math.isnan(order) == (row[0][1] == "–") for order, row in zip(orders, cells, strict=True))
+
+
 def test_a_study_that_has_not_begun(tmp_path: Path) -> None:
     study = write_study(tmp_path, {"text": []}, not_started={"text": ["text-0"]})
     text = build(study).page.read_text(encoding="utf-8")
     texts = " | ".join(Reader(text).texts)
     assert "There is nothing to draw yet." in texts
     assert "not begun" in texts
-    assert "time of all runs | –" in texts
+    assert "time of all runs and tasks | –" in texts
     assert "* plotly.js v" not in text
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from spectral_reach.records.errors import RecordError
 from spectral_reach.reports.chart import Chart, Panel
 from spectral_reach.reports.collected import StudyRecord
-
-log = logging.getLogger(__name__)
+from spectral_reach.reports.failures import logged_reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,9 +79,7 @@ def draw_charts(records: Mapping[str, StudyRecord]) -> Drawn:
         try:
             chart = entry.draw(folders) if folders else None
         except Exception as error:  # a defect of one chart must not cost the others
-            is_told = isinstance(error, ValueError | RecordError)
-            failed[entry.name] = str(error) if is_told else f"{type(error).__name__}: {error}"
-            log.warning("%s is not drawn: %s", entry.name, failed[entry.name], exc_info=not is_told)
+            failed[entry.name] = logged_reason(f"{entry.name} is not drawn", error)
             continue
         if chart is not None and (panels := _filled(chart.panels)):
             charts.append(replace(chart, panels=panels))
