@@ -8,7 +8,18 @@ from importlib.resources import files
 import pytest
 
 from spectral_reach.reports.amounts import compute, counted, duration, memory, moment
-from spectral_reach.reports.colours import BLUE, DARK_GROUND, FAINT, GREEN, INK, ORANGE, PINK, SizeRamp, evenly
+from spectral_reach.reports.colours import (
+    BLUE,
+    DARK_GROUND,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PINK,
+    ComputeRamp,
+    SizeRamp,
+    evenly,
+)
 from spectral_reach.reports.markup import Markup, data_block, element, joined
 from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.tables import number, table, text
@@ -43,9 +54,10 @@ def test_text_stands_out_in_both_schemes(name: str) -> None:
             assert contrast(colours[name][scheme], colours[ground][scheme]) >= AA, (name, scheme, ground)
 
 
-def test_the_ramp_stands_out_from_a_dark_page_in_order() -> None:
+@pytest.mark.parametrize("ramp", [SizeRamp, ComputeRamp])
+def test_a_ramp_stands_out_from_a_dark_page_in_order(ramp: type[SizeRamp]) -> None:
     sizes = [2 * 10**3 * 3**i for i in range(9)]
-    dark = [SizeRamp(sizes)(parameters).dark for parameters in sizes]
+    dark = [ramp(sizes)(parameters).dark for parameters in sizes]
     assert all(contrast(colour, DARK_GROUND) >= AA for colour in dark)
     assert sorted(dark, key=luminance, reverse=True) == dark
     assert style_colours()["ground"][1] == DARK_GROUND
@@ -57,14 +69,20 @@ def test_other_colours_of_charts_stand_out(colour) -> None:
     assert contrast(colour.dark, DARK_GROUND) >= GRAPHICS
 
 
-def test_the_ramp_is_that_of_the_figures() -> None:
+def test_the_ramps_are_those_of_the_figures() -> None:
     from matplotlib.colors import to_hex
 
-    from spectral_reach.figures.style import SizeColours
+    from spectral_reach.figures.style import ComputeColours, SizeColours
 
     sizes = [21_000, 207_000, 910_000]
-    assert [SizeRamp(sizes)(p).light for p in sizes] == [to_hex(SizeColours(sizes)(p)) for p in sizes]
-    assert [colour.light for colour in evenly(2)] == [SizeRamp([1, 2])(1).light, SizeRamp([1, 2])(2).light]
+    for ramp, colours in ((SizeRamp, SizeColours), (ComputeRamp, ComputeColours)):
+        assert [ramp(sizes)(p).light for p in sizes] == [to_hex(colours(sizes)(p)) for p in sizes]
+
+
+def test_what_is_no_size_has_no_colour_of_sizes() -> None:
+    assert [colour.light for colour in evenly(2)] == [ComputeRamp([1, 2])(1).light, ComputeRamp([1, 2])(2).light]
+    sizes = SizeRamp(2**i for i in range(5))
+    assert not set(evenly(5)) & {sizes(2**i) for i in range(5)}
 
 
 def test_markup_escapes_text_and_attributes() -> None:

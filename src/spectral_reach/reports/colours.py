@@ -1,7 +1,7 @@
-"""Colours that come in two, for a light page and a dark one: the figures' ramp of size, and a few fixed ones.
+"""Colours that come in two, for a light page and a dark one: the figures' two ramps, and a few fixed ones.
 
 In data and style sheets a colour is a ``Colour``; the page's script and style sheet take the half that fits. The light
-half of a size is that of the static figures. Its dark half has the same hue, lifted until it stands out from a dark
+half of a ramp is that of the static figures. Its dark half has the same hue, lifted until it stands out from a dark
 ground, with the order of lightness kept.
 """
 
@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spectral_reach.figures.style import SizeColours
+from spectral_reach.figures.style import ComputeColours, SizeColours
 
 DARK_GROUND = "#15181c"
 LIGHT_GROUND = "#ffffff"
 
-# OKLab lightness of the darkest and lightest colour of the ramp on a dark ground.
+# OKLab lightness of the darkest and lightest colour of a ramp on a dark ground.
 _LOWEST, _HIGHEST = 0.66, 0.88
-_RAMP_LOWEST, _RAMP_HIGHEST = 0.27, 0.79  # what the figures' ramp spans
+_RAMP_LOWEST, _RAMP_HIGHEST = 0.27, 0.84  # what the figures' ramps span
 _MOST_CHROMA = 0.13
 
 
@@ -57,20 +57,28 @@ GREEN = Colour("#00795a", "#2fc299")
 class SizeRamp:
     """The colour of each model size on the ramp that the static figures use."""
 
-    def __init__(self, parameters: Iterable[int]) -> None:
-        sizes = sorted(set(parameters))
-        self._colours = SizeColours(sizes) if sizes else None
+    _of_figures: type[SizeColours] = SizeColours
 
-    def __call__(self, parameters: int) -> Colour:
-        """Small models light, large ones dark; on a dark page lifted."""
-        assert self._colours is not None, "a ramp of no sizes has no colours"
-        red, green, blue, _ = self._colours(parameters)
+    def __init__(self, values: Iterable[float]) -> None:
+        known = sorted(set(values))
+        self._colours = self._of_figures(known) if known else None
+
+    def __call__(self, value: float) -> Colour:
+        """Small values light, large ones dark; on a dark page lifted."""
+        assert self._colours is not None, "a ramp of no values has no colours"
+        red, green, blue, _ = self._colours(value)
         return Colour(_hex((red, green, blue)), _hex(_lifted((red, green, blue))))
 
 
+class ComputeRamp(SizeRamp):
+    """The colour of each compute on the ramp that the static figures use for what is no size."""
+
+    _of_figures = ComputeColours
+
+
 def evenly(n: int) -> tuple[Colour, ...]:
-    """``n`` colours evenly along the same ramp, for what has an order and is no size."""
-    ramp = SizeRamp(2**i for i in range(n))
+    """``n`` colours evenly along the ramp of compute, for what has an order and is no size."""
+    ramp = ComputeRamp(2**i for i in range(n))
     return tuple(ramp(2**i) for i in range(n))
 
 

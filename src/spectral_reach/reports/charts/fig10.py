@@ -18,7 +18,7 @@ from spectral_reach.reports.chart import Axis, Chart, Item, Legend, Panel
 from spectral_reach.reports.charts.size_curves import described
 from spectral_reach.reports.charts.size_marks import size_axis
 from spectral_reach.reports.charts.traces import band, hover, line, marks
-from spectral_reach.reports.colours import Colour, evenly
+from spectral_reach.reports.colours import Colour, ComputeRamp
 from spectral_reach.studies.analysis.isocompute import isocompute
 from spectral_reach.studies.analysis.numbers import size
 from spectral_reach.studies.analysis.study_data import FamilyData
@@ -40,7 +40,8 @@ def chart(folders: Sequence[Path]) -> Chart | None:
     if not columns:
         return None
     budgets = sorted({point.flops for _, points in columns for point in points})
-    colours = dict(zip(budgets, evenly(len(budgets)), strict=True))
+    ramp = ComputeRamp(budgets)
+    colours = {budget: ramp(budget) for budget in budgets}
     items = tuple(Item(key=str(budget), label=compute(budget), colour=colour) for budget, colour in colours.items())
     return Chart(
         key="fig10",
