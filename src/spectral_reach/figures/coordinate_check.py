@@ -122,7 +122,8 @@ def _draw_sizes(axes: Axes, side: SideResult, points: Sequence[Point], *, first:
 def _draw_losses(axes: Axes, side: SideResult, points: Sequence[Point], colours: SizeColours) -> None:
     """One scale for all sides of a model family: they learn the same data."""
     losses = [p for p in points if p.quantity in ("loss", "best")]
-    if not losses:
+    of_family = [p.value for p in losses if p.family == side.side.family]
+    if not of_family:
         axes.set_axis_off()
         return
     for width in sorted({point.width for point in losses}):
@@ -142,7 +143,6 @@ def _draw_losses(axes: Axes, side: SideResult, points: Sequence[Point], colours:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rf"$2^{{{round(math.log2(value))}}}$"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("learning rate")
-    of_family = [p.value for p in losses if p.family == side.side.family]
     room = 0.06 * (max(of_family) - min(of_family) or 1.0)
     axes.set_ylim(min(of_family) - room, max(of_family) + room)
 
