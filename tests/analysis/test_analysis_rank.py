@@ -21,6 +21,7 @@ CASES = {
     "mixed": ([10, 20, 30, 40, 50, 60], [2.0, 6.0, 1.0, 5.0, 3.0, 4.0]),
     "equal values": ([10, 20, 30, 40, 50], [1.0, 1.0, 3.0, 2.0, 2.0]),
     "several seeds": ([10, 10, 20, 20, 30, 30], [6.0, 5.5, 5.7, 3.0, 2.0, 1.0]),
+    "more seeds of some sizes": ([10, 10, 10, 20, 30, 30, 40, 40], [6.0, 5.5, 7.0, 5.7, 3.0, 2.0, 1.0, 5.6]),
     "seven": ([1, 2, 3, 4, 5, 6, 7], [3.0, 1.0, 2.0, 7.0, 5.0, 6.0, 4.0]),
 }
 
@@ -31,8 +32,12 @@ def test_rho_and_exact_p_values_against_brute_force(case):
     found = rank_correlation(sizes, estimates(values))
     rho = spearmanr(sizes, values).statistic
     assert found.rho == pytest.approx(rho, abs=1e-12)
-    chance = [spearmanr(sizes, order).statistic for order in itertools.permutations(values)]
+    # Sizes change places, each with all its runs.
+    different = sorted(set(sizes))
+    orders = [dict(zip(different, order, strict=True)) for order in itertools.permutations(different)]
+    chance = [spearmanr([order[size] for size in sizes], values).statistic for order in orders]
     assert len(chance) <= 5040
+    assert found.sizes == len(different)
     assert found.exact
     assert found.p_falling == pytest.approx(sum(r <= rho + 1e-10 for r in chance) / len(chance), abs=1e-12)
     assert found.p_rising == pytest.approx(sum(r >= rho - 1e-10 for r in chance) / len(chance), abs=1e-12)
@@ -46,7 +51,15 @@ def test_the_clearest_order_of_n_has_p_of_one_in_n_factorial():
         assert found.p_rising == 1.0
 
 
-def test_many_runs_use_random_orders_that_agree_with_the_t_approximation():
+def test_seeds_are_no_evidence_on_what_size_does():
+    """However many runs two or three sizes have: any two differ in one direction or the other."""
+    for n in (2, 3):
+        sizes = [size for size in range(n) for _ in range(20)]
+        found = rank_correlation(sizes, estimates(-10.0 * np.array(sizes) + np.linspace(0, 1, len(sizes))))
+        assert found.p_falling == pytest.approx(1 / math.factorial(n))
+
+
+def test_many_sizes_use_random_orders_that_agree_with_the_t_approximation():
     rng = np.random.default_rng(3)
     sizes = np.arange(14)
     values = -0.25 * sizes + rng.standard_normal(14) * 3

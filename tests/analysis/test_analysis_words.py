@@ -44,7 +44,7 @@ FLAT = (3e-7, 1e-7, 5e-7, 2e-7, 4e-7)
 
 def rank(**changes) -> RankCorrelation:
     values = {"rho": -1.0, "p_falling": 0.01, "p_rising": 1.0, "p_two_sided": 0.02, "low": -1.0, "high": -0.8}
-    return RankCorrelation(exact=True, n=5, **{**values, **changes})
+    return RankCorrelation(exact=True, n=5, sizes=5, **{**values, **changes})
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_an_order_that_the_errors_leave_open(tmp_path):
     assert "inconclusive, the errors of the values leave their order open" in text
 
 
-def test_three_runs_are_too_few_to_be_clear(tmp_path):
+def test_three_sizes_are_too_few_to_be_clear(tmp_path):
     text = describe_family(summary_of(with_positions(FALLING)[::2], tmp_path))
-    assert "3 runs are too few for any order to be clearer than chance" in text
+    assert "3 sizes are too few for any order to be clearer than chance" in text
 
 
 def test_the_values_at_the_ends_are_those_of_the_summary(tmp_path):

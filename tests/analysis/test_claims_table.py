@@ -46,7 +46,7 @@ def test_where_the_measures_differ_is_said_in_a_sentence_each(noisy):
     assert sentence == (
         "Larger models end at a lower spectral position, on text and on images (Text: Python standard library; late "
         "position at the largest over the smallest size; besides, Spearman correlation of size with it over runs, "
-        f"one-sided permutation p): inconclusive for chi_pos, {mini.estimate_in_words}, but supported for "
+        f"one-sided p by permuting sizes): inconclusive for chi_pos, {mini.estimate_in_words}, but supported for "
         f"chi_pos_unbiased, {unbiased.estimate_in_words}."
     )
     same = replace(noisy, findings=tuple(f for f in noisy.findings if f.claim == "train-and-test-agree"))

@@ -15,14 +15,10 @@ the deviation of a seed would be: wider than for independent errors. It does not
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import numpy as np
-from numpy.typing import NDArray
 
 from spectral_reach.studies.analysis.estimate import FloatArray
-from spectral_reach.studies.analysis.rank import RankCorrelation, of_draws, spearman, undefined_rank
+from spectral_reach.studies.analysis.rank import RankCorrelation, of_draws, orders_of, spearman, undefined_rank
 
 PERMUTATIONS = 50_000  # enough to enumerate all orders of eight sizes
 
@@ -54,10 +50,10 @@ def iso_rank(
     ]
     if not used:
         most = int(present.sum(axis=1).max(initial=0))
-        return undefined_rank(most, _too_few(most))
+        return undefined_rank(_too_few(most), n=most, sizes=most)
     sizes = np.unique(np.concatenate([columns for _, columns in used]))
     rng = np.random.default_rng(seed)
-    orders, exact = _orders(len(sizes), rng)
+    orders, exact = orders_of(len(sizes), PERMUTATIONS, rng)
     place = np.full(loss.shape[1], -1)
     place[sizes] = np.arange(len(sizes))
     total = sum(len(columns) - 1 for _, columns in used)
@@ -75,7 +71,7 @@ def iso_rank(
         )
     if not exact:
         under_chance = np.append(under_chance, rho)  # so that no p-value is 0
-    return of_draws(rho, under_chance, redrawn, exact=exact, n=len(sizes))
+    return of_draws(rho, under_chance, redrawn, exact=exact, n=len(sizes), sizes=len(sizes))
 
 
 def _too_few(most: int) -> str:
@@ -83,10 +79,3 @@ def _too_few(most: int) -> str:
         "at no compute do 3 sizes have a loss and a position with errors, not all alike: "
         f"at most {most} sizes of a compute have both"
     )
-
-
-def _orders(n: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], bool]:
-    """(orders, n): all n! orders, or random ones; and whether it is all."""
-    if math.factorial(n) <= PERMUTATIONS:
-        return np.array(list(itertools.permutations(range(n))), dtype=np.intp), True
-    return rng.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1), False

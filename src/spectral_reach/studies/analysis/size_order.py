@@ -3,8 +3,8 @@
 Two statistics over the late averages of a family, and both have to agree:
 
 1. Spearman's rank correlation of size with late position over all runs (``rank``): supported if negative, with a
-   one-sided permutation p of at most ``LEVEL``, and negative in 97.5% of redraws within the errors; contradicted by the
-   same with the sign turned round.
+   one-sided p of at most ``LEVEL`` when the sizes are permuted, and negative in 97.5% of redraws within the errors;
+   contradicted by the same with the sign turned round. Fewer than four sizes cannot reach that p.
 2. The smallest against the largest size, each with its 95% interval (``size_average``), over seeds where there are
    several: supported if the intervals do not overlap and the largest is lower, contradicted if they do not overlap and
    the largest is higher.

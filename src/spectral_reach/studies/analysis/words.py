@@ -104,8 +104,8 @@ def _position(family: FamilySummary) -> str:
 
 
 def _why_inconclusive(rank: RankCorrelation) -> str:
-    if 1 / math.factorial(rank.n) > LEVEL:
-        return f"{rank.n} runs are too few for any order to be clearer than chance (p ≤ {LEVEL})"
+    if 1 / math.factorial(rank.sizes) > LEVEL:
+        return f"{rank.sizes} sizes are too few for any order to be clearer than chance (p ≤ {LEVEL})"
     if min(rank.p_falling, rank.p_rising) > LEVEL:
         return f"chance alone would too often give so clear an order (p > {LEVEL})"
     return "the errors of the values leave their order open"

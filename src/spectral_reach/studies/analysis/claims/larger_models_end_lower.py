@@ -18,7 +18,7 @@ from spectral_reach.studies.analysis.size_order import LEVEL, SizeOrder, size_or
 from spectral_reach.studies.analysis.study_data import FamilyData
 from spectral_reach.studies.analysis.verdict import Verdict
 
-PERMUTATIONS = 50_000  # of a table with many findings: p = 0.05 to within 0.002
+PERMUTATIONS = 50_000  # of a table with many findings; all orders of eight sizes, p = 0.05 to within 0.002
 
 
 def judge_order(family: FamilyData, measure: str) -> Judgement:
@@ -33,7 +33,7 @@ def judge_order(family: FamilyData, measure: str) -> Judgement:
     return Judgement(
         statistic=(
             f"late {measure} at the largest over the smallest size; besides, Spearman correlation of size with it over "
-            "runs, one-sided permutation p"
+            "runs, one-sided p by permuting sizes"
         ),
         interval=Interval.missing()
         if len(late) == 1
