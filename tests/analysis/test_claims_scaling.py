@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import math
+
 import pytest
 
 from analysis.claims_world import SIZES, STEPS, family, findings, of_text
@@ -24,6 +26,14 @@ class Opposed(SyntheticRun):
             position = 1e-12 / self.position(row["step"])
             row.update(chi_pos=position, delta_loss=position * scale, delta_loss_unbiased=position * scale)
         return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class HighestAtOnce(SyntheticRun):
+    """Position falls from the first step on."""
+
+    def position(self, step: float) -> float:
+        return super().position(step) + 5 * self.peak * math.exp(-step / 3)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +78,20 @@ def test_a_power_law_is_supported_and_rising_loss_contradicts_it(true_world, fal
     assert rises.reason.startswith("It rises with compute")
 
 
+def test_a_law_that_the_curves_leave_by_more_than_their_noise_is_not_exactly_one(tmp_path):
+    (law,) = findings(of_text(tmp_path, family(loss_noise=1e-5)), "loss-power-law")
+    assert law.verdict == SUPPORTED
+    assert ", though not exactly: residuals are " in law.reason
+
+
+def test_whether_position_rose_before_is_told(true_world, tmp_path):
+    at_once = [HighestAtOnce(**{name: getattr(run, name) for name in run.__dataclass_fields__}) for run in family()]
+    for table, sizes in ((true_world, 4), (of_text(tmp_path, at_once), 0)):
+        (fall,) = findings(table, "spectral-position-falls", "chi_pos_unbiased")
+        assert fall.verdict == SUPPORTED
+        assert fall.reason.endswith(f"; an early rise to it shows in {sizes} of 4.")
+
+
 @pytest.mark.parametrize("measure", POSITIONS)
 def test_where_claims_are_false_they_are_contradicted(false_world, measure):
     (fall,) = findings(false_world, "spectral-position-falls", measure)
@@ -85,18 +109,38 @@ def test_where_claims_are_false_they_are_contradicted(false_world, measure):
     assert governed.high < 0.8
 
 
-@pytest.mark.parametrize(("direction", "verdict"), [(10.0, SUPPORTED), (-10.0, CONTRADICTED)])
+def valley(floors, direction):
+    """Sizes so close that at fixed compute, too, their losses are in the order of these floors; positions follow them
+    or oppose them."""
+    runs = []
+    for run in family(direction=0.0, sizes=(20_000, 21_000, 22_000, 23_000)):
+        floor = floors[run.parameters // 1000 - 20]
+        ratio = floor**direction
+        scales = ("peak", "late_position", "position_noise", "batch_noise")
+        runs.append(replace(run, floor=floor, **{name: ratio * getattr(run, name) for name in scales}))
+    return runs
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [(2.0, SUPPORTED), (-2.0, CONTRADICTED)])
 def test_position_with_or_against_test_loss_at_fixed_compute(tmp_path, direction, verdict):
-    """Sizes so close that at fixed compute, too, the larger ones have the lower loss."""
-    runs = family(direction=direction, sizes=(20_000, 21_000, 22_000, 23_000))
-    floors = {20_000: 3.6, 21_000: 3.0, 22_000: 2.5, 23_000: 2.0}
-    table = of_text(tmp_path, [replace(run, floor=floors[run.parameters]) for run in runs])
+    table = of_text(tmp_path, valley((3.0, 2.0, 2.5, 3.6), direction))
     for measure in POSITIONS:
         (follows,) = findings(table, "position-follows-test-loss", measure)
         assert follows.verdict == verdict, follows
         assert (follows.low > 0) if direction > 0 else (follows.high < 0)
         assert (follows.n, follows.counted) == (4, "sizes")
         assert f"lower held-out loss have {'lower' if direction > 0 else 'higher'} position" in follows.reason
+        assert "budgets, those with an interior minimum" in follows.reason
+
+
+def test_a_loss_that_falls_with_size_throughout_does_not_tell_what_position_follows(tmp_path):
+    """Size alone would explain both."""
+    table = of_text(tmp_path, valley((3.6, 3.0, 2.5, 2.0), 2.0))
+    for measure in POSITIONS:
+        (follows,) = findings(table, "position-follows-test-loss", measure)
+        assert follows.verdict == INCONCLUSIVE
+        assert math.isnan(follows.estimate)
+        assert "budgets the held-out loss is lowest at the smallest or the largest size: it goes with" in follows.reason
 
 
 @pytest.mark.parametrize("measure", POSITIONS)

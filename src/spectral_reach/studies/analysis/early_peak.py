@@ -40,11 +40,15 @@ class EarlyPeak:
         chi_pos: mean of the mini-batches' spectral position there.
         chi_pos_unbiased: the population's, as a ratio of means; its window need not be the same.
         n_units: units of the measurements of chi_pos there.
+        chi_pos_rose: whether its window is a later one than the first.
+        chi_pos_unbiased_rose: the same of the other's.
     """
 
     chi_pos: Estimate
     chi_pos_unbiased: Estimate
     n_units: tuple[int, ...]
+    chi_pos_rose: bool
+    chi_pos_unbiased_rose: bool
 
 
 def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak, ...]:
@@ -62,8 +66,14 @@ def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak,
         by,
     )
     return tuple(
-        EarlyPeak(chi_pos=mini, chi_pos_unbiased=population, n_units=n_units)
-        for (mini, n_units), (population, _) in zip(chi_pos, unbiased, strict=True)
+        EarlyPeak(
+            chi_pos=mini.value,
+            chi_pos_unbiased=population.value,
+            n_units=mini.n_units,
+            chi_pos_rose=mini.rose,
+            chi_pos_unbiased_rose=population.rose,
+        )
+        for mini, population in zip(chi_pos, unbiased, strict=True)
     )
 
 
@@ -85,26 +95,38 @@ class _Early:
                 self.n_units[steps] = int(m.n_units[rows.start])
 
 
-def _peaks(runs: Sequence[_Early], by: End) -> list[tuple[Estimate, tuple[int, ...]]]:
-    """The peak's value, and the units of the windows behind it, of every run."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Peak:
+    """The peak of one quantity: its value, the units of the windows behind it, and whether the first is not among
+    them."""
+
+    value: Estimate
+    n_units: tuple[int, ...]
+    rose: bool
+
+
+def _peaks(runs: Sequence[_Early], by: End) -> list[_Peak]:
+    """The peak of every run."""
     shared = [steps for steps in runs[0].rows if all(steps in run.rows for run in runs)]
     if not shared:
-        return [(Estimate.missing("no window of two measurements lies in the first half of training"), ())] * len(runs)
+        nothing = Estimate.missing("no window of two measurements lies in the first half of training")
+        return [_Peak(value=nothing, n_units=(), rose=False)] * len(runs)
     if len(runs) == 1:
         return [_alone(runs[0], shared, by)]
-    found: list[tuple[Estimate, tuple[int, ...]]] = []
+    found: list[_Peak] = []
     for run in runs:
         others = [other for other in runs if other is not run]
         values = [
             ratio_of_means(*(np.concatenate([other.rows[steps][side] for other in others]) for side in (0, 1)))
             for steps in shared
         ]
-        best = shared[_highest(values, by)]
-        found.append((ratio_of_means(*run.rows[best]), (run.n_units[best],)))
+        i = _highest(values, by)
+        best = shared[i]
+        found.append(_Peak(value=ratio_of_means(*run.rows[best]), n_units=(run.n_units[best],), rose=i > 0))
     return found
 
 
-def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> tuple[Estimate, tuple[int, ...]]:
+def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> _Peak:
     halves = [[_half(run.rows[steps], half) for steps in shared] for half in (0, 1)]
     best = [_highest(half, by) for half in halves]
     whole = [ratio_of_means(*run.rows[shared[i]]) for i in best]
@@ -114,7 +136,7 @@ def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> tuple[Estimate, tu
         stderr=math.hypot(*(each.stderr for each in whole)) / math.sqrt(2),
         n=min(each.n for each in whole),
     )
-    return peak, tuple(sorted({run.n_units[shared[i]] for i in best}))
+    return _Peak(value=peak, n_units=tuple(sorted({run.n_units[shared[i]] for i in best})), rose=min(best) > 0)
 
 
 def _half(rows: tuple[FloatArray, FloatArray], half: int) -> Estimate:

@@ -10,6 +10,9 @@ A point's standard error is the larger of two: that of the evaluations and windo
 size has several runs, that of their spread. Two or three runs happen to agree too often for their spread alone to be
 trusted.
 
+Does position follow the loss from size to size? Only budgets tell at which the loss is lowest at a size between the
+smallest and the largest: where it falls or rises with size throughout, whatever does so too follows it.
+
 chi_pos of a mini-batch depends on its units, so its curves use the windows of one number of units, the commonest in the
 family; chi_pos_unbiased uses all.
 
@@ -34,9 +37,9 @@ from spectral_reach.studies.analysis.at_compute import (
     loss_path,
 )
 from spectral_reach.studies.analysis.estimate import Estimate, ratio_of_means
-from spectral_reach.studies.analysis.iso_minimum import IsoMinimum, iso_minimum
+from spectral_reach.studies.analysis.iso_minimum import IsoMinimum, Place, iso_minimum
 from spectral_reach.studies.analysis.iso_rank import iso_rank
-from spectral_reach.studies.analysis.rank import RankCorrelation
+from spectral_reach.studies.analysis.rank import RankCorrelation, undefined_rank
 from spectral_reach.studies.analysis.study_data import RunData
 
 BUDGETS = 5
@@ -76,7 +79,8 @@ class IsoCompute:
         curves: by compute; empty with a ``reason``.
         left_out: runs that take no part, each with its reason.
         n_units: units of a measurement of chi_pos; None where there is none.
-        follows_chi_pos: does chi_pos follow the held-out loss at fixed compute? (``iso_rank``)
+        telling: how many of them have an interior minimum of the loss.
+        follows_chi_pos: does chi_pos follow the held-out loss at these? (``iso_rank``)
         follows_chi_pos_unbiased: does chi_pos_unbiased?
         reason: why there are no curves.
     """
@@ -84,6 +88,7 @@ class IsoCompute:
     curves: tuple[IsoCurve, ...]
     left_out: tuple[str, ...]
     n_units: int | None
+    telling: int
     follows_chi_pos: RankCorrelation
     follows_chi_pos_unbiased: RankCorrelation
     reason: str | None = None
@@ -129,13 +134,15 @@ def isocompute(runs: Sequence[RunData], *, budgets: int = BUDGETS, seed: int = 0
     spans = {p: _common([path.span for path in paths]) for p, paths in sizes.items()}
     chosen = _budgets(list(spans.values()), budgets)
     curves = tuple(_curve(at, {p: sizes[p] for p, span in spans.items() if _within(at, span)}, seed) for at in chosen)
+    telling = [curve for curve in curves if curve.heldout_loss.place is Place.INTERIOR]
     reason = None if curves else f"at no compute do {LEAST_SIZES} sizes have both held-out losses and spectral position"
     return IsoCompute(
         curves=curves,
         left_out=tuple(left_out),
         n_units=n_units,
-        follows_chi_pos=_follows(curves, "chi_pos", seed),
-        follows_chi_pos_unbiased=_follows(curves, "chi_pos_unbiased", seed),
+        telling=len(telling),
+        follows_chi_pos=_follows(curves, telling, "chi_pos", seed),
+        follows_chi_pos_unbiased=_follows(curves, telling, "chi_pos_unbiased", seed),
         reason=reason,
     )
 
@@ -213,7 +220,12 @@ def _estimate(runs: Sequence[Interpolated | None], what: str) -> Estimate:
     return Estimate(value=value, stderr=max(between, 0.0 if math.isnan(own) else own), n=len(known))
 
 
-def _follows(curves: Sequence[IsoCurve], quantity: str, seed: int) -> RankCorrelation:
+def _follows(curves: Sequence[IsoCurve], telling: Sequence[IsoCurve], quantity: str, seed: int) -> RankCorrelation:
+    if curves and not telling:
+        at = "the one budget" if len(curves) == 1 else f"all {len(curves)} budgets"
+        reason = f"at {at} the held-out loss is lowest at the smallest or the largest size: it goes with size alone, "
+        return undefined_rank(reason + "as position does", n=0, sizes=0)
+    curves = telling
     sizes = sorted({point.parameters for curve in curves for point in curve.points})
     table = np.full((4, len(curves), len(sizes)), math.nan)
     for row, curve in enumerate(curves):

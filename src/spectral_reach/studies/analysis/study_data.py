@@ -64,7 +64,8 @@ class RunData:
 
     Attributes:
         name: name of the run and of its folder.
-        parameters: all trainable parameters; the size of the model and the P of its compute, 6 P tokens.
+        parameters: of the whole model, its size. Compute is 6 x parameters x tokens where all of them are trained
+            (``RunConfig.spent``).
         parameters_without_embeddings: the same without token and position embeddings.
         unigram_entropy: entropy of the training targets' frequencies in nats: the loss of knowing nothing else.
         steps: updates that the run was planned to make.
@@ -249,8 +250,8 @@ def _read_run(path: Path, name: str) -> RunData:
 
 def _refuse_lost_rows(folder: RunFolder) -> None:
     """A finished run has rows in its tables: without them a figure would show it as one that has measured nothing."""
-    measured = not folder.config["training"].get("may_diverge", False)
-    on_heldout = measured and folder.config.get("measurement", {}).get("heldout_units", 0) > 0
+    measured = not _entry(folder.path, folder.config, "training", dict).get("may_diverge", False)
+    on_heldout = measured and _entry(folder.path, folder.config, "measurement", dict).get("heldout_units", 0) > 0
     expected = {folder.losses: True, folder.measurements: measured, folder.heldout_measurements: on_heldout}
     for table in (table for table, wanted in expected.items() if wanted):
         if folder.is_finished and len(table) == 0:

@@ -4,10 +4,11 @@ Statistic: the exponent alpha of the train loss L along the compute frontier, fi
 L = E + A C^-alpha where the data show an irreducible loss E, else of L = A C^-alpha, a straight line in log-log.
 
 Supported if the 95% interval of alpha lies above 0 and the law explains at least 95% of the variance of log L along
-the frontier: then it is a power law as far as these data can tell. Contradicted if the interval lies below 0, or if
-the law explains less than 95%, its residuals are more than three times the noise of the redrawn curves, and the curve
-gets steeper with compute: another law, with or without an irreducible loss. Else inconclusive; so is a curve that
-flattens without showing where to.
+the frontier: a power law to that accuracy. Where its residuals are more than three times the noise of the redrawn
+curves, the reason says that it is not exactly one, which the interval does not cover. Contradicted if the interval lies
+below 0, or if the law explains less than 95%, its residuals are more than three times that noise, and the curve gets
+steeper with compute: another law, with or without an irreducible loss. Else inconclusive; so is a curve that flattens
+without showing where to.
 """
 
 from __future__ import annotations
@@ -76,13 +77,15 @@ def _sentence(law: ComputeLaw, fit: PowerFit, verdict: Verdict) -> str:
         form = "a straight line in log-log"
     how = f"{form} explains {fit.r2:.1%} of the variance of log L over {fit.decades:.1f} decades of compute"
     noise = "" if law.covers_seeds else ", by batches alone: seeds are not covered"
+    misfit = fit.residual_scale / fit.noise_scale
     match verdict:
+        case Verdict.SUPPORTED if misfit > MISFIT:
+            return f"It falls: {how}, though not exactly: residuals are {misfit:.1f} times the noise{noise}"
         case Verdict.SUPPORTED:
             return f"It falls: {how}{noise}"
         case Verdict.CONTRADICTED if fit.exponent.high < 0:
             return f"It rises with compute: {how}{noise}"
         case Verdict.CONTRADICTED:
-            misfit = fit.residual_scale / fit.noise_scale
             return f"It is no power law: {how}, residuals are {misfit:.1f} times the noise{noise}"
         case _ if _is_bent(fit):
             return f"It flattens, but no irreducible loss can be told: {how}{noise}"

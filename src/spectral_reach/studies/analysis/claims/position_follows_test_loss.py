@@ -1,11 +1,12 @@
 """Claim: at fixed compute, spectral position follows test loss.
 
-Statistic: at every budget of FLOPs the sizes are ranked by held-out loss and by spectral position; the mean of the
-budgets' Spearman correlations (``iso_rank``).
+Statistic: at every budget of FLOPs where the held-out loss has an interior minimum over sizes the sizes are ranked by
+held-out loss and by spectral position; the mean of the budgets' Spearman correlations (``iso_rank``). At other budgets
+the loss goes with size alone, and so does whatever falls or rises with size (``isocompute``).
 
 Supported if it is positive, with one-sided permutation p <= 0.05 over the sizes, and positive in 97.5% of redraws
 within the errors; contradicted by the same with the sign turned round; else inconclusive. Fewer than four sizes
-cannot reach that p.
+cannot reach that p. The interval is that of the redraws: it does not cover other sizes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def _sentence(curves: IsoCompute, rank: RankCorrelation, verdict: Verdict) -> st
     if curves.reason is not None or rank.reason is not None:
         return f"Not decided: {curves.reason or rank.reason}"
     p = min(rank.p_rising, rank.p_falling)
-    at = f"at {len(curves.curves)} budgets, one-sided p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
+    at = f"at {curves.telling} of {len(curves.curves)} budgets, those with an interior minimum"
+    at += f", one-sided p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
     match verdict:
         case Verdict.SUPPORTED:
             return f"Sizes with lower held-out loss have lower position {at}"

@@ -33,7 +33,9 @@ def judge(family: FamilyData, measure: str) -> Judgement:
     sizes = sorted({run.parameters for run in finished})
     shares = [position_share([run for run in finished if run.parameters == size], measure) for size in sizes]
     result = mean_of_sizes(
-        [RunValue(parameters=size, estimate=each.share) for size, each in zip(sizes, shares, strict=True)], most=1
+        [RunValue(parameters=size, estimate=each.share) for size, each in zip(sizes, shares, strict=True)],
+        least=0,
+        most=1,
     )
     lacking = [(size, each.share.reason) for size, each in zip(sizes, shares, strict=True) if not each.share.is_defined]
     if lacking:

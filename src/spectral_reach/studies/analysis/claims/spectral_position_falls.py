@@ -8,7 +8,8 @@ Supported if the 95% interval of that ratio lies below 1. Contradicted if it lie
 to the windows that may be the highest (``early_peak``, by the upper end): only what is above every early window has
 risen throughout. Else inconclusive. Inconclusive too where the position of some size is not significantly positive at
 its peak or late, and for mini-batch chi_pos where peak and late measurements have different numbers of units, on which
-it depends.
+it depends. Whether there was a rise before it does not count; the reason says in how many sizes the peak is not in the
+first window.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from spectral_reach.studies.analysis.verdict import Verdict, below
 
 def judge_fall(family: FamilyData, measure: str) -> Judgement:
     """The rule of this file's head; also that of the ViTs' claims."""
-    ratios = _late_over_peak(family, measure, "low")
+    ratios, rose = _late_over_peak(family, measure, "low")
     ratio = as_factor(ratios.mean)
     verdict = below(ratio, 1.0)
-    if verdict == Verdict.CONTRADICTED and not _late_over_peak(family, measure, "high").mean.low > 0:
+    if verdict == Verdict.CONTRADICTED and not _late_over_peak(family, measure, "high")[0].mean.low > 0:
         verdict = Verdict.INCONCLUSIVE
     return Judgement(
         statistic=f"late {measure} over its early peak, geometric mean over sizes",
@@ -39,17 +40,21 @@ def judge_fall(family: FamilyData, measure: str) -> Judgement:
         n=sum(run.is_finished for run in family.runs),
         counted="runs",
         verdict=verdict,
-        reason=_sentence(verdict, ratios) if ratios.reason is None else f"Not decided: {ratios.reason}",
+        reason=_sentence(verdict, ratios, rose) if ratios.reason is None else f"Not decided: {ratios.reason}",
     )
 
 
-def _late_over_peak(family: FamilyData, measure: str, by: End) -> SizeRatios:
+def _late_over_peak(family: FamilyData, measure: str, by: End) -> tuple[SizeRatios, int]:
+    """The ratios, and in how many sizes most runs have their peak after the first window."""
     pairs: dict[int, list[Pair]] = {}
+    rose = 0
     peak_units: set[int] = set()
     late_units: set[int] = set()
     for parameters in sorted({run.parameters for run in family.runs if run.is_finished}):
         runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
-        for run, peak in zip(runs, early_peaks(runs, by=by), strict=True):
+        peaks = early_peaks(runs, by=by)
+        rose += 2 * sum(getattr(peak, f"{measure}_rose") for peak in peaks) > len(peaks)
+        for run, peak in zip(runs, peaks, strict=True):
             late = late_average(run)
             pairs.setdefault(parameters, []).append(
                 Pair(seed=run.seed, above=getattr(late, measure), below=getattr(peak, measure))
@@ -57,17 +62,17 @@ def _late_over_peak(family: FamilyData, measure: str, by: End) -> SizeRatios:
             peak_units.update(peak.n_units)
             late_units.update(late.n_units)
     if measure == "chi_pos" and len(peak_units | late_units) > 1:
-        return SizeRatios.missing(
-            f"mini-batches of {_units(peak_units)} units at the peak and of {_units(late_units)} late do not compare"
-        )
-    return size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}"))
+        why = f"mini-batches of {_units(peak_units)} units at the peak and of {_units(late_units)} late do not compare"
+        return SizeRatios.missing(why), rose
+    return size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}")), rose
 
 
-def _sentence(verdict: Verdict, ratios: SizeRatios) -> str:
+def _sentence(verdict: Verdict, ratios: SizeRatios, rose: int) -> str:
     fallen = int((ratios.logs < 0).sum())
     factors = np.exp(ratios.logs)
     span = " and ".join(f"{factors[i]:.2g} at {size(ratios.parameters[i])}" for i in sorted({0, len(factors) - 1}))
     course = f"in {fallen} of {len(factors)} sizes the late average lies below the peak: {span} parameters"
+    course += f"; an early rise to it shows in {rose} of {len(factors)}"
     match verdict:
         case Verdict.SUPPORTED:
             return f"It falls; {course}"
