@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spectral_reach.studies import data
+from spectral_reach.studies.data.batches import heldout_batches
 
 
 def test_every_image_comes_in_every_shift_and_stays_in_its_part() -> None:
@@ -33,6 +34,17 @@ def test_classes_go_with_their_images() -> None:
     scale = (images.max() - images.min()) / (again.max() - again.min())
     assert np.allclose((images - images.min()).numpy(), ((again - again.min()) * scale).numpy(), atol=1e-5)
     assert "each in the 25 shifts of up to 2 pixels" in shifted.description
+
+
+def test_a_held_out_loss_covers_many_digits_and_every_shift() -> None:
+    """Held-out units at even distances would be 33 digits in nine shifts."""
+    shifted = data.load("digits", shifts=1)
+    place = {tuple(row.tolist()): i for i, row in enumerate(shifted.heldout[:, 1:])}
+    batches = heldout_batches(shifted, units=297, batch_size=64)
+    rows = [place[tuple(row.tolist())] for _, targets in batches for row in targets]
+    assert len(rows) == 297
+    assert len({row % 297 for row in rows}) > 170  # 194 expected
+    assert {row // 297 for row in rows} == set(range(9))
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-images"])

@@ -75,11 +75,29 @@ def test_measurement_batches_are_fresh_independent_and_reproducible(tokens: Toke
     assert set(first) <= {tuple(row) for row in tokens.train.tolist()}
 
 
-def test_held_out_batches_are_spread_over_all_files_and_always_the_same(tokens: TokenData) -> None:
+def test_a_probe_sees_the_data_in_an_order_of_its_own(tokens: TokenData) -> None:
+    pre_training = [rows(training_batch(tokens, step, seed=2, batch_size=7)) for step in range(7)]
+    probing = [rows(training_batch(tokens, step, seed=2, batch_size=7, probing=True)) for step in range(7)]
+    assert all(a != b for a, b in zip(pre_training, probing, strict=True))
+    assert len({row for batch in probing for row in batch}) == 49
+
+
+def test_held_out_units_of_a_measurement_are_all_different(tokens: TokenData) -> None:
+    for step in range(20):
+        assert len(set(rows(measurement_batch(tokens, step, seed=0, units=12, part="heldout")))) == 12
+    chosen = rows(measurement_batch(tokens, 3, seed=0, units=20, part="heldout"))
+    assert sorted(chosen) == sorted(tuple(row) for row in tokens.heldout.tolist())
+    with pytest.raises(ValueError, match="measurement of 21 units was asked for; expected at least 1 and at most 20"):
+        measurement_batch(tokens, 3, seed=0, units=21, part="heldout")
+
+
+def test_held_out_batches_are_drawn_from_all_files_and_always_the_same(tokens: TokenData) -> None:
     batches = heldout_batches(tokens, units=6, batch_size=4)
     assert [len(inputs) for inputs, _ in batches] == [4, 2]
     chosen = [row for batch in batches for row in rows(batch)]
-    assert chosen == [tuple(tokens.heldout[i].tolist()) for i in (0, 3, 6, 10, 13, 16)]
+    assert len(set(chosen)) == 6
+    assert set(chosen) <= {tuple(row) for row in tokens.heldout.tolist()}
+    assert chosen == [row for batch in heldout_batches(tokens, units=6, batch_size=6) for row in rows(batch)]
     everything = heldout_batches(tokens, units=1000, batch_size=64)
     assert [row for batch in everything for row in rows(batch)] == [tuple(r) for r in tokens.heldout.tolist()]
 

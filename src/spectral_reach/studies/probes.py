@@ -1,7 +1,8 @@
 """Linear probes: only the readout learns, on a backbone that is pre-trained or random (Figures 4 and 5).
 
 Three families of the same sizes and seeds: ``full`` trains everything and is the pre-training; ``pretrained`` trains a
-fresh readout on the final backbones of ``full``, ``random`` one on backbones as they were drawn.
+fresh readout on the final backbones of ``full``, ``random`` one on backbones as they were drawn. Both see the data in
+the same order, which is not that of the pre-training (``data.batches``).
 """
 
 from __future__ import annotations

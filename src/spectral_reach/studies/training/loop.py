@@ -110,7 +110,13 @@ def train(
                     checkpoint(step)
                 keep_snapshot(step)
 
-                batch = training_batch(data, step, seed=settings.seed, batch_size=settings.batch_size)
+                batch = training_batch(
+                    data,
+                    step,
+                    seed=settings.seed,
+                    batch_size=settings.batch_size,
+                    probing=settings.trained == "readout",
+                )
                 spent: dict[str, Any] = config.spent(step)
                 row: dict[str, Any] = {"step": step, **spent}
                 measured = batch_to_measure(config, data, step, batch) if tracker.due(step) else None

@@ -11,7 +11,9 @@ from spectral_reach.studies.training.run_config import RunConfig
 def batch_to_measure(config: RunConfig, data: Dataset, step: int, batch: Batch) -> Batch:
     """The training ``batch`` of ``step`` where it has as many units as asked for, else fresh ones.
 
-    A batch that goes through the model in parts is too large for one pass: then the units are always fresh.
+    A batch that goes through the model in parts is too large for one pass: then the units are always fresh. Those of a
+    training batch are all different, fresh ones are not (``measurement_batch``): noise-corrected norms of the former
+    are lower by noise scale / training units of them.
     """
     units = config.measurement.units_at(step, config.training.steps)
     if units == config.training.batch_size and config.training.accumulation == 1:
