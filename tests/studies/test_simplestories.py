@@ -14,12 +14,12 @@ from small_texts import document, word_piece, write_parquet
 from tokenizers import Tokenizer
 
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies import data, scaling_text
+from spectral_reach.studies import data, registry, scaling_text
 from spectral_reach.studies.data import cache, simplestories
 from spectral_reach.studies.engines.local import run_all
 from spectral_reach.studies.families import FamiliesConfig
 from spectral_reach.studies.learning_rate import RateConfig
-from spectral_reach.studies.study_folder import write_plan
+from spectral_reach.studies.study_folder import begun, write_plan
 from spectral_reach.studies.training.config import MeasurementConfig
 from spectral_reach.studies.training.run_config import DataConfig
 
@@ -254,10 +254,42 @@ def test_a_worker_without_a_network_trains_on_what_was_planned(
     assert run.is_finished
 
 
+def test_a_study_goes_on_without_a_network_and_with_the_stories_that_it_was_planned_with(
+    hub_tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of({"context": 16})
+    with monkeypatch.context() as planning:
+        Hub(planning)
+        plan = study.plan("scaling-text")
+    out = tmp_path / "study"
+    (folder,) = write_plan(out, plan)
+    before = begun(out)
+    assert before is not None
+    assert before.data == {"text": {"name": "simplestories", "context": 16, "revision": COMMIT}}
+    # The branch `main` cannot be asked for now; it might stand for another commit.
+    again = study.plan("scaling-text", begun=before)
+    assert again == plan
+    assert write_plan(out, again) == [folder]
+    with pytest.raises(ValueError, match=r"\(revision 'main'\) could not be read"):
+        study_of({"context": 8}).plan("scaling-text", begun=before)
+
+
+def test_the_command_plans_a_study_that_has_begun_from_its_folder(
+    hub_tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = registry.find("scaling-text")
+    settings = {"preset": "toy", "families": {"text": {"data": {"name": "simplestories", "context": 16}}}}
+    with monkeypatch.context() as planning:
+        Hub(planning)
+        plan = study.plan_for(settings, tmp_path / "study")
+    write_plan(tmp_path / "study", plan)
+    assert study.plan_for(settings, tmp_path / "study") == plan
+
+
 def test_local_copies_are_named_from_the_root(
     folder: Path, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path / "study")
     given = {"folder": folder.name, "tokenizer": Path(tokenizer).name, "context": 16}
     plan = study_of(given).plan("scaling-text")
     assert plan.settings["families"]["text"]["data"] == {"name": "simplestories", **given}

@@ -54,7 +54,7 @@ def run_study(
         study = registry.find(name)
         # Before the folder is touched: a mistyped setting or a missing package leaves nothing behind.
         run_all = engine(options)
-        plan = study.plan(settings)
+        plan = study.plan_for(settings, out)
         with sole_owner(out):
             console.print(f"Expected cost: {_expected(plan, options)}.", markup=False)
             folders = write_plan(out, plan)
@@ -83,7 +83,7 @@ def look_ahead(studies: Mapping[str, Mapping[str, Any]], folder: Path, options: 
 
     console = stdout()
     for name, settings in studies.items():
-        plan = registry.find(name).plan(settings)
+        plan = registry.find(name).plan_for(settings, folder / name)
         check_plan(folder / name, plan)
         console.print(f"{name}: {_expected(plan, options)}", markup=False)
 

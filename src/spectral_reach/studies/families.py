@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from spectral_reach.studies.config import (
 )
 from spectral_reach.studies.data import Dataset, parse_name
 from spectral_reach.studies.family import FamilyConfig
-from spectral_reach.studies.plan import FamilyPlan, StudyPlan
+from spectral_reach.studies.plan import Begun, FamilyPlan, StudyPlan
 from spectral_reach.studies.registry import Study, register
 from spectral_reach.studies.training.run_config import DataConfig
 
@@ -62,22 +63,28 @@ class FamiliesConfig:
         families = {name: family.as_dict() for name, family in self.families.items()}
         return {"preset": self.preset, "families": families, "seeds": list(self.seeds), "threads": self.threads}
 
-    def plan(self, study: str, *, outlined: bool = False) -> StudyPlan:
+    def plan(self, study: str, *, outlined: bool = False, begun: Begun | None = None) -> StudyPlan:
         """Every run, worked out: loads each data set once, and so builds its cache before any worker needs it.
 
-        ``outlined``: without data that have to be downloaded; such a plan can be looked at, not run.
+        ``outlined``: without data that have to be downloaded; such a plan can be looked at, not run. ``begun``: a study
+        of these settings keeps the data that it was planned with.
 
         Raises:
             ValueError: data, model and batches do not fit each other.
             RecordError: the cache cannot be written.
         """
         families: dict[str, FamilyPlan] = {}
+        known = {} if begun is None or begun.settings != json.loads(json.dumps(self.as_dict())) else begun.data
         loaded: dict[str, tuple[DataConfig, Dataset]] = {}
         for name, family in self.families.items():
             key = repr(sorted(family.data.as_dict().items()))
             if key not in loaded:
                 # The settings stay as the user gave them; runs say which data these were.
-                data = family.data if outlined else family.data.resolved()
+                if name in known:
+                    options = dict(known[name])
+                    data = DataConfig(name=options.pop("name"), options=options)
+                else:
+                    data = family.data if outlined else family.data.resolved()
                 loaded[key] = data, data.outline() if outlined else data.load()
             data, content = loaded[key]
             families |= replace(family, data=data).plan(
@@ -152,6 +159,9 @@ def register_families(
             presets={key: (preset.__doc__ or "").strip() for key, preset in presets.items()},
             default_preset=default,
             plan=lambda values: from_dict(presets, values, default=default, study=name).plan(name),
+            resume=lambda values, begun: from_dict(presets, values, default=default, study=name).plan(
+                name, begun=begun
+            ),
             outline=lambda values: from_dict(presets, values, default=default, study=name).plan(name, outlined=True),
             report=report,
         )

@@ -28,6 +28,20 @@ class FamilyPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """What a study that has begun was planned with.
+
+    Attributes:
+        settings: its own configuration as JSON values.
+        data: the data of a run of each family, as JSON values: where settings name a branch of a hub, the commit that
+            it stood for.
+    """
+
+    settings: Mapping[str, Any]
+    data: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan:
     """Every run of a study, by family, and every task that follows them.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spectral_reach.studies.analysis.report import Report
-from spectral_reach.studies.plan import StudyPlan
+from spectral_reach.studies.plan import Begun, StudyPlan
+from spectral_reach.studies.study_folder import begun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,8 @@ class Study:
         default_preset: the one for who names none.
         plan: ``plan({"preset": ..., setting: value, ...})`` works out the runs and tasks; settings not given are the
             preset's.
+        resume: the same for a folder in which the study has begun, with the data that it was planned with, whatever a
+            hub has by now and where there is no network; None where no setting depends on such.
         outline: the same without data that have to be downloaded first, for who only wants to look at it.
         report: what the folder of this study has to say, finished or not.
     """
@@ -34,6 +37,17 @@ class Study:
     plan: Callable[[Mapping[str, Any]], StudyPlan]
     outline: Callable[[Mapping[str, Any]], StudyPlan]
     report: Callable[[Path], Report]
+    resume: Callable[[Mapping[str, Any], Begun], StudyPlan] | None = None
+
+    def plan_for(self, settings: Mapping[str, Any], folder: Path) -> StudyPlan:
+        """The plan to execute in ``folder``, where the study may have begun.
+
+        Raises:
+            ValueError: a setting is unknown or impossible, or data are missing.
+            ForeignFolderError: what the folder holds cannot be read.
+        """
+        before = None if self.resume is None else begun(folder)
+        return self.plan(settings) if self.resume is None or before is None else self.resume(settings, before)
 
 
 _MODULES = (

@@ -17,7 +17,7 @@ from spectral_reach.records.atomic import is_leftover, make_folder, write_json_a
 from spectral_reach.records.differences import differences
 from spectral_reach.records.errors import ForeignFolderError, RunFolderBusyError, write_errors_told
 from spectral_reach.records.run_folder import RunFolder
-from spectral_reach.studies.plan import StudyPlan
+from spectral_reach.studies.plan import Begun, StudyPlan
 
 FORMAT = "spectral-reach study"
 VERSION = 1
@@ -95,6 +95,23 @@ def check_plan(path: Path, plan: StudyPlan) -> dict[str, Any] | None:
             "repeat the settings of that study."
         )
     return existing
+
+
+def begun(path: Path) -> Begun | None:
+    """What the study in the folder was planned with; None where there is none yet, or nothing that tells.
+
+    Raises:
+        ForeignFolderError: it cannot be read.
+    """
+    if not (path / _STUDY).is_file():
+        return None
+    header = read_header(path)
+    data: dict[str, Any] = {}
+    for name, family in header["families"].items():
+        folders = [run_path(path, run) for run in family["runs"]]
+        if there := [folder for folder in folders if (folder / "config.json").is_file()]:
+            data[name] = RunFolder.open(there[0]).config["data"]
+    return Begun(settings=header["settings"], data=data)
 
 
 def run_path(path: Path, name: str) -> Path:
