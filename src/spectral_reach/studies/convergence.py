@@ -143,7 +143,7 @@ class ConvergenceConfig:
 
 
 def quick() -> ConvergenceConfig:
-    """Minutes: a Llama of 7.5M parameters and short sequences, averages of up to 32 draws, 20 times."""
+    """Minutes: a Llama of 7.5M parameters and short sequences, averages of up to 32 draws, 40 times."""
     return ConvergenceConfig(
         preset="quick",
         vocabulary=4096,
@@ -155,7 +155,7 @@ def quick() -> ConvergenceConfig:
         snapshots=(0, 10, 30, 100),
         sequences=32,
         averaged=32,
-        repetitions=20,
+        repetitions=40,
         compared=8,
         side_draws=40,
         some_units=4,

@@ -132,7 +132,7 @@ def quick() -> CoordinateCheckConfig:
         sweep_widths=(32, 128),
         rates=_powers_of_two(-12, -6),
         sweep_steps=100,
-        sweep_seeds=2,
+        sweep_seeds=4,
     )
 
 
