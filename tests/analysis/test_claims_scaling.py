@@ -1,9 +1,8 @@
 """Claims on families of sizes: worlds in which each holds, is contradicted, or cannot be told, through real folders."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
-
-import math
 
 import pytest
 
