@@ -26,9 +26,10 @@ INK = "#222222"
 FAINT = "#8a8a8a"
 FEW_DECADES = 1.6
 FEW_FACTORS = 4
-MOST_TICKS = 6
+LEAST_TICKS, MOST_TICKS = 4, 6
 MOST_DECADES_OF_SIZE = 2.6
 SIZE_MARGIN = 1.35
+_MANTISSAS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5))
 SHORTEST, LONGEST = 1e-4, 1e6  # between these, short without a power of ten
 
 _LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis
@@ -201,7 +202,24 @@ def _two_or_five(value: float, _: int) -> str:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """At most six round numbers between ``low`` and ``high``, evenly spaced: no more decades than that are drawn."""
+    """At most six round numbers between ``low`` and ``high``, evenly spaced: no more decades than that are drawn.
+
+    Where these are few, more numbers in even ratios if there are such: 0.6, 0.8, 1, 1.2, 1.5 for 1 and 1.5 alone.
+    """
+    even = _evenly_spaced_numbers(low, high)
+    in_ratio = next((numbers for numbers in _in_even_ratios(low, high) if len(numbers) <= MOST_TICKS), [])
+    return in_ratio if len(even) < LEAST_TICKS and len(in_ratio) > len(even) else even
+
+
+def _in_even_ratios(low: float, high: float) -> Iterator[list[float]]:
+    """Numbers between ``low`` and ``high``, from the closest to the widest ratio."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for mantissas in _MANTISSAS:
+        numbers = (mantissa * 10.0**exponent for exponent in exponents for mantissa in mantissas)
+        yield [number for number in numbers if low <= number <= high]
+
+
+def _evenly_spaced_numbers(low: float, high: float) -> list[float]:
     width = high - low
     step = 10.0 ** math.floor(math.log10(width))
     for multiple in (0.1, 0.2, 0.5, 1.0, 2.0):
