@@ -25,7 +25,7 @@ from spectral_reach.reports.charts import fig1, fig6, fig10, fig12, loss_reducti
 from spectral_reach.reports.charts.registry import CHARTS, draw_charts
 from spectral_reach.reports.charts.size_marks import size_axis
 from spectral_reach.reports.charts.thinned import evenly_in_log
-from spectral_reach.reports.charts.traces import band, hover
+from spectral_reach.reports.charts.traces import BAND_ALPHA, FAINT_BAND_ALPHA, band, hover
 from spectral_reach.reports.collected import find_studies, read_studies
 from spectral_reach.reports.colours import BLUE, INK
 from spectral_reach.studies.analysis.convergence import Convergence, Row
@@ -257,10 +257,18 @@ def test_axes() -> None:
 
 
 def test_bands_come_in_the_stretches_that_are_known() -> None:
-    low, high = [1.0, -1.0, math.nan, 2.0, 2.0, 0.1], [2.0, 2.0, math.nan, 3.0, 3.0, 0.4]
+    low, high = [0.2, 1.0, math.nan, 2.0, 2.0, 0.1], [2.0, 2.0, math.nan, 3.0, 3.0, 0.4]
     bands = band([1, 2, 3, 4, 5, 6], low, high, colour=INK, meta={}, floor=0.5)
     assert [trace["x"] for trace in bands] == [[1, 2, 2, 1], [4, 5, 5, 4]]
-    assert bands[0]["y"] == [2.0, 2.0, 0.5, 1.0]
+    assert bands[0]["y"] == [2.0, 2.0, 1.0, 0.5]
+
+
+def test_bands_that_reach_down_to_zero_are_faint() -> None:
+    sure, faint = band([1, 2, 3], [1.0, 1.0, -1.0], [2.0, 2.0, 2.0], colour=INK, meta={}, floor=0.5)
+    assert (sure["x"], faint["x"]) == ([1, 2, 2, 1], [2, 3, 3, 2])
+    assert (sure["fillcolor"], faint["fillcolor"]) == (INK.faded(BAND_ALPHA).token, INK.faded(FAINT_BAND_ALPHA).token)
+    (plain,) = band([1, 2, 3], [1.0, 1.0, -1.0], [2.0, 2.0, 2.0], colour=INK, meta={}, floor=None)
+    assert plain["fillcolor"] == sure["fillcolor"]
 
 
 def test_thinning_keeps_both_ends() -> None:

@@ -1,14 +1,15 @@
 """How a curve with its error is drawn on logarithmic axes, the same in every figure.
 
-A band is one standard error to both sides, cut off at the axis' lower end. A value at or below that end, as noise makes
-some of chi_pos_unbiased, is marked by a triangle there and leaves a gap in the line.
+A band is one standard error to both sides, cut off at the axis' lower end, and faint where the error exceeds the value:
+on a logarithmic axis such a band reaches down without end, and several would hide the lines. A value at or below that
+end, as noise makes some of chi_pos_unbiased, is marked by a triangle there and leaves a gap in the line.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -33,7 +34,7 @@ BELOW: Mapping[str, Any] = {
 DOTTED: Mapping[str, Any] = {"linewidth": 0.9, "linestyle": DOTS}
 DASHED: Mapping[str, Any] = {"linewidth": 1.1, "linestyle": DASHES}
 MARKED: Mapping[str, Any] = {"marker": "o", "markersize": 1.8}
-BAND_ALPHA = 0.2
+BAND_ALPHA, FAINT_BAND_ALPHA = 0.2, 0.05
 
 
 def floor_of(points: Sequence[Point]) -> float:
@@ -59,12 +60,25 @@ def draw_band(
     axes: Axes, curve: Sequence[Point], floor: float, colour: Colour, along: Callable[[Point], float] = flops_of
 ) -> None:
     """One standard error to both sides of the curve; ``along`` gives the horizontal place of a point."""
-    for whole, stretch in groupby(curve, key=lambda p: not math.isnan(p.stderr) and p.value + p.stderr > floor):
-        part = list(stretch)
-        if whole:
-            low = [max(p.value - p.stderr, floor) for p in part]
-            high = [p.value + p.stderr for p in part]
-            axes.fill_between([along(p) for p in part], low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+    for part, is_sure in _stretches(curve, floor):
+        low = [max(p.value - p.stderr, floor) for p in part]
+        high = [p.value + p.stderr for p in part]
+        alpha = BAND_ALPHA if is_sure else FAINT_BAND_ALPHA
+        axes.fill_between([along(p) for p in part], low, high, color=colour, alpha=alpha, linewidth=0)
+
+
+def _stretches(curve: Sequence[Point], floor: float) -> Iterator[tuple[list[Point], bool]]:
+    """Where a band is drawn, and whether its values exceed their errors; neighbouring stretches share a point."""
+
+    def kind(pair: tuple[Point, Point]) -> bool | None:
+        if any(math.isnan(p.stderr) or p.value + p.stderr <= floor for p in pair):
+            return None
+        return all(p.value > p.stderr for p in pair)
+
+    for is_sure, stretch in groupby(pairwise(curve), key=kind):
+        pairs = list(stretch)
+        if is_sure is not None:
+            yield [pairs[0][0], *(second for _, second in pairs)], is_sure
 
 
 def draw_line(
@@ -78,8 +92,7 @@ def draw_line(
     """The values, with triangles for those at or below ``floor``; ``along`` as for the band."""
     x = [along(p) for p in curve]
     axes.plot(x, [p.value if p.value > floor else math.nan for p in curve], color=colour, **look)
-    below = [along(p) for p in curve if p.value <= floor]
-    if below:
+    if below := [along(p) for p in curve if p.value <= floor]:
         axes.plot(below, [floor] * len(below), color=colour, clip_on=False, zorder=4, **BELOW)
 
 
@@ -103,7 +116,18 @@ def key_band(points: Sequence[Point]) -> Artist:
     seeds = ""
     if runs and runs[-1] > 1:
         seeds = f", over {_span(runs)} seeds" if runs[0] > 1 else ", over seeds where there are several"
-    return Patch(facecolor=FAINT, alpha=0.25, label=f"± 1 standard error{seeds}")
+    faint = "; faint where it exceeds the value" if any(point.stderr >= point.value for point in points) else ""
+    return Patch(facecolor=FAINT, alpha=0.25, label=f"± 1 standard error{seeds}{faint}")
+
+
+def key_below(*, is_drawn: bool) -> list[Artist]:
+    """The entry of the triangles, where there are any."""
+    return [key_line("≤ 0 or off the axis", **BELOW)] if is_drawn else []
+
+
+def any_below(points: Sequence[Point], floor: float) -> bool:
+    """Whether a triangle stands for one of these."""
+    return any(point.value <= floor for point in points)
 
 
 def key_mini_batch(points: Sequence[Point], name: str = "chi_pos") -> Artist:

@@ -20,7 +20,7 @@ from spectral_reach.figures.folders import Begun, summarised_families
 from spectral_reach.figures.loss_panel import draw_losses
 from spectral_reach.figures.page import Column, Page, Row
 from spectral_reach.figures.points import COLUMNS, Point, as_row
-from spectral_reach.figures.position_panel import draw_positions, key_of_lines
+from spectral_reach.figures.position_panel import draw_positions, has_positions_below, key_of_lines
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import SizeColours, style
 from spectral_reach.studies.analysis.words import describe_family
@@ -54,7 +54,8 @@ def _figure(begun: Sequence[Begun], points: Sequence[Sequence[Point]]) -> Figure
         Column(title=family.data.label, runs=family.data.runs, words=describe_family(family.summary))
         for family in begun
     ]
-    key = key_of_lines([point for column in points for point in column])
+    everything = [point for column in points for point in column]
+    key = key_of_lines(everything, triangles=any(map(has_positions_below, points)))
     page = Page(columns, (Row(), Row()), key, colours)
     for i, (family, column) in enumerate(zip(begun, points, strict=True)):
         lower = page.panel(i, 1)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import BELOW, DOTTED, key_band, key_line
+from spectral_reach.figures.curves import DOTTED, key_band, key_below, key_line
 from spectral_reach.figures.family_figure import save_family_figure
 from spectral_reach.figures.fig7_data import family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import Column, Page, Row
 from spectral_reach.figures.points import Point, known
-from spectral_reach.figures.position_panel import draw_positions
+from spectral_reach.figures.position_panel import draw_positions, has_positions_below
 from spectral_reach.figures.style import SizeColours
 from spectral_reach.figures.value_panel import draw_values
 from spectral_reach.figures.words import along_training
@@ -28,6 +28,7 @@ NAME = "fig7"
 
 _HEIGHT = 1.45
 _COMPONENTS = ("chi_loss", "chi_net", "chi_pos", "delta_loss")
+_NOISY = ("chi_pos", "delta_loss")
 
 
 def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
@@ -52,7 +53,13 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
         key_line("of the population (chi_pos_unbiased, delta_loss_unbiased)", marker="o", markersize=2),
         key_line("of the mini-batch (chi_pos, delta_loss)", **DOTTED),
         key_band(known(everything, "chi_pos_unbiased")),
-        key_line("≤ 0 or off the axis", **BELOW),
+        *key_below(
+            is_drawn=any(
+                has_positions_below(column, unbiased=f"{name}_unbiased", mini_batch=name)
+                for column in points
+                for name in _NOISY
+            )
+        ),
     ]
     page = Page(columns, (Row(height=_HEIGHT),) * len(_COMPONENTS), key, colours)
     for i, column in enumerate(points):
@@ -60,10 +67,10 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
         for row, name in enumerate(_COMPONENTS):
             panel = page.panel(i, row)
             labelled = row == len(_COMPONENTS) - 1
-            if name in ("chi_loss", "chi_net"):
-                draw_values(panel, column, colours, {name: {}}, labelled=labelled)
-            else:
+            if name in _NOISY:
                 draw_positions(panel, column, colours, unbiased=f"{name}_unbiased", mini_batch=name, labelled=labelled)
+            else:
+                draw_values(panel, column, colours, {name: {}}, labelled=labelled)
             if i == 0:
                 panel.set_ylabel(name)
             axes.append(panel)

@@ -14,13 +14,23 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import BELOW, DASHED, ceiling_of, draw_band, draw_line, floor_of, key_band, key_line
+from spectral_reach.figures.curves import (
+    DASHED,
+    any_below,
+    ceiling_of,
+    draw_band,
+    draw_line,
+    floor_of,
+    key_band,
+    key_below,
+    key_line,
+)
 from spectral_reach.figures.family_figure import save_family_figure
-from spectral_reach.figures.fig8_data import HELDOUT, RATIOS, family_points
+from spectral_reach.figures.fig8_data import HELDOUT, POSITIONS, RATIOS, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
 from spectral_reach.figures.points import Point, known, of_sizes
-from spectral_reach.figures.size_panel import Series, draw_against_size, key_of_series
+from spectral_reach.figures.size_panel import Series, draw_against_size, has_marks_below, key_of_series
 from spectral_reach.figures.style import SizeColours, log_axis, log_compute_axis
 from spectral_reach.figures.value_panel import draw_values
 from spectral_reach.figures.words import at_ends
@@ -65,7 +75,7 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
         key_line("on training data"),
         key_line("on held-out data", **DASHED),
         key_band(known(everything, "chi_pos_unbiased")),
-        key_line("≤ 0 or off the axis", **BELOW),
+        *key_below(is_drawn=any(map(_has_values_below, points))),
         *key_of_series(_SERIES),
     ]
     page = Page(
@@ -84,6 +94,11 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
                 panel.set_ylabel(name)
         page.align((loss, unbiased, mini_batch))
     return page.figure
+
+
+def _has_values_below(points: Sequence[Point]) -> bool:
+    positions = (known(points, name, HELDOUT + name) for name in POSITIONS)
+    return any(any_below(each, floor_of(each)) for each in positions) or has_marks_below(points, _SERIES, level=1.0)
 
 
 def _draw_positions(

@@ -16,8 +16,8 @@ from spectral_reach.figures.fig9_data import LATE, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
 from spectral_reach.figures.points import Point
-from spectral_reach.figures.position_panel import draw_positions, key_of_lines
-from spectral_reach.figures.size_panel import Series, draw_against_size, key_of_series
+from spectral_reach.figures.position_panel import draw_positions, has_positions_below, key_of_lines
+from spectral_reach.figures.size_panel import Series, draw_against_size, has_marks_below, key_of_series
 from spectral_reach.figures.style import SizeColours
 from spectral_reach.figures.value_panel import draw_values
 from spectral_reach.figures.words import late_positions
@@ -51,7 +51,9 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
         for family, column in zip(families, points, strict=True)
     ]
     everything = [point for column in points for point in column]
-    key = [*key_of_lines(everything), *key_of_series(_SERIES)]
+    # Columns share their axes, so what lies below one lies below all.
+    triangles = has_positions_below(everything) or has_marks_below(everything, _SERIES)
+    key = [*key_of_lines(everything, triangles=triangles), *key_of_series(_SERIES)]
     page = Page(columns, (Row(height=_HEIGHT), Row(height=_HEIGHT), Row(height=_HEIGHT, gap=AXIS_GAP)), key, colours)
     for i, column in enumerate(points):
         loss, position, late = (page.panel(i, row) for row in range(3))

@@ -8,13 +8,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from spectral_reach.figures.curves import (
-    BELOW,
+    any_below,
     ceiling_of,
     draw_band,
     draw_line,
     draw_mini_batch,
     floor_of,
     key_band,
+    key_below,
     key_line,
     key_mini_batch,
 )
@@ -49,11 +50,22 @@ def draw_positions(
         draw_mini_batch(axes, known(of_size, mini_batch), colour)
 
 
-def key_of_lines(points: Sequence[Point]) -> list[Artist]:
-    """What the lines mean, for a key that all panels share."""
+def has_positions_below(
+    points: Sequence[Point],
+    *,
+    unbiased: str = "chi_pos_unbiased",
+    mini_batch: str = "chi_pos",
+    beside: Sequence[Point] = (),
+) -> bool:
+    """Whether ``draw_positions`` of the same points marks any that lie below the axis."""
+    return any_below(known(points, unbiased), floor_of(known([*points, *beside], unbiased, mini_batch)))
+
+
+def key_of_lines(points: Sequence[Point], *, triangles: bool) -> list[Artist]:
+    """What the lines mean, for a key that all panels share; ``triangles``: whether any is drawn."""
     return [
         key_line("chi_pos_unbiased", marker="o", markersize=2),
         key_band(known(points, "chi_pos_unbiased")),
-        key_line("≤ 0 or off the axis", **BELOW),
+        *key_below(is_drawn=triangles),
         key_mini_batch(points),
     ]

@@ -11,7 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from spectral_reach.figures.curves import BELOW
+from spectral_reach.figures.curves import BELOW, any_below
 from spectral_reach.figures.points import Point, known
 from spectral_reach.figures.style import FAINT, SizeColours, log_axis, log_plain_axis, log_size_axis
 
@@ -79,6 +79,14 @@ def draw_against_size(
         axes.plot([p.parameters * aside for p in curve], line, **each.line)
         for point in curve:
             _mark(axes, point, point.parameters * aside, low, colours(point.parameters), each)
+
+
+def has_marks_below(
+    points: Sequence[Point], series: Sequence[Series], *, level: float | None = None, beside: Sequence[Point] = ()
+) -> bool:
+    """Whether ``draw_against_size`` of the same points marks any that lie below the axis."""
+    names = [each.quantity for each in series]
+    return any_below(known(points, *names), _limits(known([*points, *beside], *names), level)[0])
 
 
 def key_of_series(series: Sequence[Series]) -> list[Artist]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby, pairwise
 from typing import Any
 
 from spectral_reach.reports.colours import FAINT, Colour
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.numbers import small, with_error
 
-BAND_ALPHA = 0.22
+BAND_ALPHA, FAINT_BAND_ALPHA = 0.22, 0.06
 
 Meta = Mapping[str, str]
 
@@ -101,17 +102,20 @@ def marks(
 def band(
     x: Sequence[float], low: Sequence[float], high: Sequence[float], *, colour: Colour, meta: Meta, floor: float | None
 ) -> list[dict[str, Any]]:
-    """What lies between ``low`` and ``high``, in one piece for every stretch where both are known.
+    """What lies between ``low`` and ``high``, in pieces for the stretches where both are known.
 
-    On a logarithmic axis ``floor`` is where what reaches below it is cut off; a point wholly below is left out.
+    On a logarithmic axis ``floor`` is where what reaches below it is cut off; a point wholly below is left out, and
+    what reaches down to 0 is faint, as in the static figures.
     """
     lowest = -math.inf if floor is None else floor
-    stretches: list[list[int]] = [[]]
-    for i, (a, b) in enumerate(zip(low, high, strict=True)):
-        if math.isnan(a) or math.isnan(b) or b <= lowest:
-            stretches.append([])
-        else:
-            stretches[-1].append(i)
+
+    def alpha(pair: tuple[int, int]) -> float | None:
+        if any(math.isnan(low[i]) or math.isnan(high[i]) or high[i] <= lowest for i in pair):
+            return None
+        return BAND_ALPHA if floor is None or all(low[i] > 0 for i in pair) else FAINT_BAND_ALPHA
+
+    stretches = [(a, list(pairs)) for a, pairs in groupby(pairwise(range(len(x))), key=alpha) if a is not None]
+    pieces = [(a, [pairs[0][0], *(second for _, second in pairs)]) for a, pairs in stretches]
     return [
         {
             "type": "scatter",
@@ -119,13 +123,12 @@ def band(
             "x": [x[i] for i in rows] + [x[i] for i in reversed(rows)],
             "y": [high[i] for i in rows] + [max(low[i], lowest) for i in reversed(rows)],
             "fill": "toself",
-            "fillcolor": colour.faded(BAND_ALPHA).token,
+            "fillcolor": colour.faded(strength).token,
             "line": {"width": 0, "color": colour.token},
             "hoverinfo": "skip",
             "meta": dict(meta),
         }
-        for rows in stretches
-        if len(rows) > 1
+        for strength, rows in pieces
     ]
 
 
