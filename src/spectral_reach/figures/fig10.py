@@ -16,8 +16,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import BELOW, ceiling_of, draw_band, draw_line, floor_of, key_band, key_line, note
-from spectral_reach.figures.fig10_data import EDGE, MINIMUM, family_points
+from spectral_reach.figures.curves import (
+    any_below,
+    ceiling_of,
+    draw_band,
+    draw_line,
+    floor_of,
+    key_band,
+    key_below,
+    key_line,
+    note,
+)
+from spectral_reach.figures.fig10_data import EDGE, MINIMUM, family_points, has_a_curve
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import Column, Page, Row
 from spectral_reach.figures.points import COLUMNS, Point, as_row, known, parameters_of
@@ -39,12 +49,13 @@ _NAMES = {
 }
 _STAR: Mapping[str, Any] = {"marker": "*", "markersize": 7.5, "markeredgewidth": 0.7, "linestyle": "none", "zorder": 4}
 _FEW_SIZES = "fewer than three sizes share a compute"
+_NO_CURVE = "no two sizes have it at one compute"
 
 
 def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Draw the figure of all families of these studies as ``out/fig10.*``, with its data as CSV; returns the files.
 
-    A family without isocompute curves says so in its panels.
+    A family without isocompute curves says so in its panels, and so does a panel where no two points are joined.
 
     Raises:
         ValueError: an unknown format, no run has begun, or two families have one name.
@@ -79,7 +90,7 @@ def _figure(families: Sequence[FamilyData], found: Sequence[IsoCompute], points:
         key_band(known(everything, *QUANTITIES)),
         key_line("minimum, with the 95% interval of its size", **_STAR),
         key_line("lowest at the edge: minimum there or beyond", **_STAR, markerfacecolor="none"),
-        key_line("≤ 0 or off the axis", **BELOW),
+        *key_below(is_drawn=any(_has_values_below(column) for column in points)),
     ]
     page = Page(columns, (Row(height=_HEIGHT),) * len(_NAMES), key, SizeColours([1]))
     for i, (family, column) in enumerate(zip(families, points, strict=True)):
@@ -96,15 +107,14 @@ def _figure(families: Sequence[FamilyData], found: Sequence[IsoCompute], points:
 
 def _draw(axes: Axes, points: Sequence[Point], quantity: str, colours: ComputeColours) -> None:
     values = known(points, quantity)
-    if not values:
+    if not has_a_curve(points, quantity):
         axes.set_yticks([])
-        note(axes, _FEW_SIZES)
+        note(axes, _NO_CURVE if values else _FEW_SIZES)
         return
+    floor = _floor(points, quantity)
     if quantity == "heldout_loss":
-        floor, ceiling = limits(points, quantity, MINIMUM + quantity)
-        log_plain_axis(axes, floor, ceiling)
+        log_plain_axis(axes, *limits(points, quantity, MINIMUM + quantity))
     else:
-        floor = floor_of(values)
         log_axis(axes, floor, ceiling_of(values, floor))
     for flops in dict.fromkeys(point.flops for point in values):
         colour = colours(flops)
@@ -118,6 +128,17 @@ def _draw(axes: Axes, points: Sequence[Point], quantity: str, colours: ComputeCo
                 axes.plot(ends, [point.value] * 2, color=colour, linewidth=0.8, zorder=3, alpha=0.8)
                 face = colour if interior else "white"
                 axes.plot(point.parameters, point.value, color=colour, markerfacecolor=face, **_STAR)
+
+
+def _floor(points: Sequence[Point], quantity: str) -> float:
+    if quantity == "heldout_loss":
+        return limits(points, quantity, MINIMUM + quantity)[0]
+    return floor_of(known(points, quantity))
+
+
+def _has_values_below(points: Sequence[Point]) -> bool:
+    drawn = [quantity for quantity in _NAMES if has_a_curve(points, quantity)]
+    return any(any_below(known(points, quantity), _floor(points, quantity)) for quantity in drawn)
 
 
 def _in_words(flops: float) -> str:

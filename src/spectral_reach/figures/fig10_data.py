@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from spectral_reach.figures.points import Point
+from spectral_reach.figures.points import Point, known
 from spectral_reach.studies.analysis.iso_minimum import IsoMinimum, Place
 from spectral_reach.studies.analysis.isocompute import QUANTITIES, IsoCompute, IsoCurve
 
@@ -19,6 +20,12 @@ def family_points(family: str, found: IsoCompute) -> tuple[Point, ...]:
     minimum lies, ``EDGE`` and its quantity. ``low`` and ``high`` of these are the 95% interval of its parameters.
     """
     return tuple(point for curve in found.curves for point in _of_curve(family, curve))
+
+
+def has_a_curve(points: Sequence[Point], quantity: str) -> bool:
+    """Whether at one compute at least two sizes have the quantity; a point alone says nothing of fixed compute."""
+    at_compute = Counter(point.flops for point in known(points, quantity))
+    return max(at_compute.values(), default=0) > 1
 
 
 def _of_curve(family: str, curve: IsoCurve) -> Iterator[Point]:

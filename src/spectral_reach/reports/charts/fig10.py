@@ -9,7 +9,7 @@ from typing import Any
 
 from spectral_reach.figures.curves import ceiling_of, floor_of
 from spectral_reach.figures.fig10 import describe
-from spectral_reach.figures.fig10_data import EDGE, MINIMUM, family_points
+from spectral_reach.figures.fig10_data import EDGE, MINIMUM, family_points, has_a_curve
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.points import Point, known
 from spectral_reach.figures.value_panel import limits
@@ -57,7 +57,7 @@ def chart(folders: Sequence[Path]) -> Chart | None:
             _panel(family, points, quantity, colours)
             for quantity in _NAMES
             for family, points in columns
-            if known(points, quantity)
+            if has_a_curve(points, quantity)
         ),
         words=tuple(f"{family.label}. {describe(each)}" for family, each in found),
     )
