@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from analysis.synthetic_study import SyntheticRun, as_run_data, pixel_runs, text_runs, with_seeds, write_study
 from figures.pages import (
+    MARKS_OF_THE_AXIS,
     assert_fits,
     assert_rows_hold_what_is_drawn,
     keys_of,
@@ -20,12 +22,13 @@ from figures.pages import (
     values_of,
     words_of,
 )
-from spectral_reach.figures import fig11_data
-from spectral_reach.figures.fig11_data import changes, names
+from spectral_reach.figures import fig10, fig10_data, fig11_data
+from spectral_reach.figures.curves import BAND_ALPHA, FAINT_BAND_ALPHA, draw_band, key_band
+from spectral_reach.figures.fig11_data import QUANTITIES, changes, curves_of, names
 from spectral_reach.figures.points import Point
 from spectral_reach.figures.registry import figure
 from spectral_reach.records.errors import ForeignFolderError
-from spectral_reach.studies.analysis.isocompute import isocompute
+from spectral_reach.studies.analysis.isocompute import IsoCompute, isocompute
 from spectral_reach.studies.analysis.size_average import size_averages
 from spectral_reach.studies.analysis.size_windows import measurement_windows
 from spectral_reach.studies.analysis.study_data import FamilyData, read_study
@@ -68,6 +71,35 @@ def test_the_same_study_gives_the_same_bytes(name: str, studies: tuple[Path, Pat
 def test_several_folders_are_drawn_beside_the_first(studies: tuple[Path, Path]) -> None:
     files = figure("fig10").draw(studies, formats=["png"])
     assert {file.parent for file in files} == {studies[0].parent / "figures"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("noise", [1e-9, 3e-6])
+def test_the_key_has_triangles_where_the_page_has(
+    name: str, noise: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path / "s", {"text": [replace(run, position_noise=noise) for run in TEXT]})
+    page = page_of(name, study, tmp_path, monkeypatch)
+    is_drawn = any(line.get_marker() in MARKS_OF_THE_AXIS for axes in page.axes for line in axes.lines)
+    assert ("≤ 0 or off the axis" in keys_of(page)) is is_drawn
+    assert is_drawn is (noise > 1e-6)
+
+
+def test_a_band_is_faint_where_the_error_exceeds_the_value() -> None:
+    values = (4.0, 4.0, 1.0, 4.0, math.nan, 4.0, 4.0)
+    curve = [
+        Point(family="text", parameters=1, quantity="q", flops=10.0**i, value=value, stderr=2.0)
+        for i, value in enumerate(values)
+    ]
+    axes = Figure().add_subplot()
+    draw_band(axes, curve, 0.5, (0.0, 0.0, 0.0))
+    spans = [
+        (float(x.min()), float(x.max())) for x in (band.get_paths()[0].vertices[:, 0] for band in axes.collections)
+    ]
+    assert spans == [(1, 10), (10, 1e3), (1e5, 1e6)]
+    assert [band.get_alpha() for band in axes.collections] == [BAND_ALPHA, FAINT_BAND_ALPHA, BAND_ALPHA]
+    assert str(key_band(curve).get_label()).endswith("; faint where it exceeds the value")
+    assert str(key_band(curve[:2]).get_label()) == "± 1 standard error"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,6 +248,38 @@ def test_isocompute_curves_are_those_of_the_analysis(
     assert "There are no curves" in words_of(page)  # of pixels
     empty = [axes for axes in page.axes if any("fewer than three sizes" in text.get_text() for text in axes.texts)]
     assert len(empty) == 3
+
+
+def test_a_panel_of_points_alone_says_so(
+    studies: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_size(family: str, found: IsoCompute) -> tuple[Point, ...]:
+        points = fig10_data.family_points(family, found)
+        return tuple(p for p in points if p.quantity != "chi_pos" or p.parameters == _SIZES[0])
+
+    monkeypatch.setattr(fig10, "family_points", one_size)
+    page = page_of("fig10", studies[0], tmp_path, monkeypatch)
+    *full, alone = page.axes
+    assert [text.get_text() for text in alone.texts] == ["no two sizes have it at one compute"]
+    assert not alone.lines
+    assert len(alone.get_yticks()) == 0
+    assert not any(axes.texts for axes in full)
+
+
+def test_figure_11_shows_each_quantity_in_its_own_panel(
+    studies: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_of("fig11", studies[0], tmp_path, monkeypatch)
+    rows = rows_of("fig11", tmp_path)
+    assert [axes.get_ylabel() for axes in page.axes[:3]] == [f"{name} / peak" for name in QUANTITIES]
+    for axes, name in zip(page.axes, QUANTITIES, strict=False):
+        unbiased, mini_batch = curves_of(name)
+        lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+        dotted = [float(y) for line in lines if line.is_dashed() for y in line.get_ydata()]
+        assert dotted == values_of(rows, quantity=mini_batch)
+        assert sum(not line.is_dashed() for line in lines) == len(
+            {r["parameters"] for r in rows if r["quantity"] == unbiased}
+        )
 
 
 def test_figure_11_normalises_to_the_early_peak(

@@ -1,9 +1,9 @@
 """Figure 11 of the paper: chi_net * chi_pos is governed by chi_pos; a column a family.
 
-Above: the product, chi_net and chi_pos against compute, each over its value at the early peak of chi_pos, for the
-population's position and for that of mini-batches. Below: the product's changes since that peak against those of
-chi_pos; on the dotted diagonal chi_net stands still. The paper's panels are not at hand; these show the statement from
-the scaling studies.
+From the top: the product, chi_pos and chi_net against compute, a panel each, over their values at the early peak of
+chi_pos: solid for the population's position, dotted for that of mini-batches. Below: the product's changes since that
+peak against those of chi_pos; on the dotted diagonal chi_net stands still. The paper's panels are not at hand; these
+show the statement from the scaling studies.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_reach.figures.curves import (
-    BELOW,
-    DASHED,
     DOTTED,
     MARKED,
+    any_below,
     ceiling_of,
     draw_band,
     draw_line,
     floor_of,
     key_band,
+    key_below,
     key_line,
     note,
 )
 from spectral_reach.figures.family_figure import save_family_figure
-from spectral_reach.figures.fig11_data import POSITIONS, changes, family_points, names
+from spectral_reach.figures.fig11_data import POSITIONS, QUANTITIES, changes, curves_of, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.page import AXIS_GAP, Column, Page, Row
 from spectral_reach.figures.points import Point, known, of_sizes
@@ -41,7 +41,7 @@ from spectral_reach.studies.analysis.study_data import FamilyData
 
 NAME = "fig11"
 
-_HEIGHT = 1.7
+_HEIGHT = 1.45
 _MARK: Mapping[str, Any] = {"marker": "o", "markersize": 3.0, "markeredgewidth": 0.8, "linestyle": "none"}
 _EMPTY = "no early peak above 0"
 
@@ -62,43 +62,47 @@ def _figure(families: Sequence[FamilyData], points: Sequence[Sequence[Point]]) -
     columns = [Column(title=family.label, runs=family.runs, words=_describe(family)) for family in families]
     everything = [point for column in points for point in column]
     key = [
-        key_line("chi_net·chi_pos", **MARKED),
-        key_line("chi_pos", **DOTTED),
-        key_line("chi_net", **DASHED),
-        key_band(known(everything, *(names(position)[0] for position in POSITIONS))),
-        key_line("≤ 0 or off the axis", **BELOW),
+        key_line("with chi_pos_unbiased", **MARKED),
+        key_line("with chi_pos of the mini-batch", **DOTTED),
+        key_band(known(everything, *(curves_of(quantity)[0] for quantity in QUANTITIES))),
+        *key_below(is_drawn=any(_has_values_below(column, name) for column in points for name in QUANTITIES)),
         key_line("lowest panel: unbiased", **_MARK),
         key_line("lowest panel: mini-batch", **_MARK, markerfacecolor="none"),
     ]
-    rows = (Row(height=_HEIGHT), Row(height=_HEIGHT), Row(gap=AXIS_GAP))
+    rows = (*(Row(height=_HEIGHT) for _ in QUANTITIES), Row(gap=AXIS_GAP))
     page = Page(columns, rows, key, colours)
     for i, column in enumerate(points):
-        curves = [page.panel(i, row) for row in range(2)]
-        for axes, position in zip(curves, POSITIONS, strict=True):
-            _draw_curves(axes, column, colours, position, labelled=position == POSITIONS[-1])
-        scatter = page.panel(i, 2)
+        curves = [page.panel(i, row) for row in range(len(QUANTITIES))]
+        for axes, quantity in zip(curves, QUANTITIES, strict=True):
+            _draw_curves(axes, column, colours, quantity, labelled=axes is curves[-1])
+            if i == 0:
+                axes.set_ylabel(f"{quantity} / peak")
+        scatter = page.panel(i, len(QUANTITIES))
         _draw_changes(scatter, column, colours)
         if i == 0:
-            curves[0].set_ylabel("over the peak, unbiased")
-            curves[1].set_ylabel("over the peak, mini-batch")
             scatter.set_ylabel("chi_net·chi_pos over its peak")
         page.align(curves)
     return page.figure
 
 
-def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, position: str, *, labelled: bool) -> None:
-    product, net, factor = names(position)
+def _draw_curves(axes: Axes, points: Sequence[Point], colours: SizeColours, quantity: str, *, labelled: bool) -> None:
+    unbiased, mini_batch = curves_of(quantity)
+    drawn = known(points, unbiased, mini_batch)
     log_compute_axis(axes, labelled=labelled)
-    floor = floor_of(known(points, product, factor))
-    log_plain_axis(axes, floor, ceiling_of(known(points, product, net, factor), floor))
+    floor = floor_of(drawn)
+    log_plain_axis(axes, floor, ceiling_of(drawn, floor))
     axes.axhline(1, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
-    for size, of_size in of_sizes(known(points, product, net, factor)):
-        draw_band(axes, known(of_size, product), floor, colours(size))
-        draw_line(axes, known(of_size, product), floor, colours(size))
-        draw_line(axes, known(of_size, factor), floor, colours(size), DOTTED)
-        draw_line(axes, known(of_size, net), floor, colours(size), DASHED)
-    if not known(points, product):
+    for size, of_size in of_sizes(drawn):
+        draw_band(axes, known(of_size, unbiased), floor, colours(size))
+        draw_line(axes, known(of_size, unbiased), floor, colours(size))
+        draw_line(axes, known(of_size, mini_batch), floor, colours(size), DOTTED)
+    if not drawn:
         note(axes, _EMPTY)
+
+
+def _has_values_below(points: Sequence[Point], quantity: str) -> bool:
+    drawn = known(points, *curves_of(quantity))
+    return any_below(drawn, floor_of(drawn))
 
 
 def _draw_changes(axes: Axes, points: Sequence[Point], colours: SizeColours) -> None:

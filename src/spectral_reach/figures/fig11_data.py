@@ -16,11 +16,22 @@ from spectral_reach.studies.analysis.study_data import FamilyData
 
 POSITIONS = ("chi_pos_unbiased", "chi_pos")
 LEAST_WINDOWS = 3
+QUANTITIES = ("chi_net·chi_pos", "chi_pos", "chi_net")
+"""What is drawn along training, a panel each."""
 
 
 def names(position: str) -> tuple[str, str, str]:
     """The quantities of the points of this position: the product, chi_net and the position over their peak values."""
     return f"chi_net_{position}_over_peak", f"chi_net_over_peak_of_{position}", f"{position}_over_peak"
+
+
+def curves_of(quantity: str) -> tuple[str, str]:
+    """The quantities of the points of one of ``QUANTITIES``, with chi_pos_unbiased and with chi_pos of mini-batches."""
+    unbiased, mini_batch = (
+        {"chi_net·chi_pos": product, "chi_pos": factor, "chi_net": net}[quantity]
+        for product, net, factor in map(names, POSITIONS)
+    )
+    return unbiased, mini_batch
 
 
 def family_points(family: FamilyData) -> tuple[Point, ...]:

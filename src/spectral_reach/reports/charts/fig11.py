@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spectral_reach.figures.curves import ceiling_of, floor_of
-from spectral_reach.figures.fig11_data import POSITIONS, changes, family_points, names
+from spectral_reach.figures.fig11_data import POSITIONS, QUANTITIES, changes, curves_of, family_points
 from spectral_reach.figures.folders import read_families
 from spectral_reach.figures.points import Point, known
-from spectral_reach.reports.chart import Axis, Chart, Item, Legend, Panel
-from spectral_reach.reports.charts.size_curves import Curve, curve_legend, curve_panel, size_legend
+from spectral_reach.reports.chart import Axis, Chart, Panel
+from spectral_reach.reports.charts.size_curves import MINI_BATCH, UNBIASED, curve_legend, curve_panel, size_legend
 from spectral_reach.reports.charts.traces import hover, level_line, line, marks
 from spectral_reach.reports.colours import FAINT, SizeRamp
 from spectral_reach.studies.analysis.numbers import signed, size
 from spectral_reach.studies.analysis.study_data import FamilyData
-
-_TITLES = {"chi_pos_unbiased": "population", "chi_pos": "mini-batch"}
-_LEGEND = Legend(
-    name="position",
-    title="changes",
-    items=(
-        Item(key="chi_pos_unbiased", label="chi_pos_unbiased", colour=FAINT, look="dot"),
-        Item(key="chi_pos", label="chi_pos of the mini-batch", colour=FAINT, look="ring"),
-    ),
-)
 
 
 def chart(folders: Sequence[Path]) -> Chart:
@@ -36,10 +26,10 @@ def chart(folders: Sequence[Path]) -> Chart:
     ramp = SizeRamp(run.parameters for run in runs)
     panels = [
         *(
-            _curves(family, points, position, ramp)
-            for position in POSITIONS
+            _curves(family, points, quantity, ramp)
+            for quantity in QUANTITIES
             for family, points in columns
-            if known(points, names(position)[0])
+            if known(points, *curves_of(quantity))
         ),
         *(_changes(family, points, ramp) for family, points in columns if points),
     ]
@@ -47,36 +37,23 @@ def chart(folders: Sequence[Path]) -> Chart:
         key="fig11",
         title="chi_net·chi_pos is governed by chi_pos (Figure 11)",
         shows=(
-            "The product, chi_net and chi_pos against compute, each over its value at the early peak of chi_pos, and "
-            "the product's changes since that peak against those of chi_pos: on the dotted diagonal chi_net stands "
-            "still."
+            "The product, chi_pos and chi_net against compute, each over its value at the early peak of chi_pos, "
+            "solid with chi_pos_unbiased and dotted with chi_pos of the mini-batch; and the product's changes since "
+            "that peak against those of chi_pos, as dots and as rings: on the dotted diagonal chi_net stands still."
         ),
-        legends=(size_legend(runs, ramp), curve_legend(*_curves_of("chi_pos"), title="curves"), _LEGEND),
+        legends=(size_legend(runs, ramp), curve_legend(UNBIASED, MINI_BATCH)),
         panels=tuple(panels),
         words=tuple(_slopes(family, points) for family, points in columns),
     )
 
 
-def _curves_of(position: str) -> tuple[Curve, Curve, Curve]:
-    product, net, factor = names(position)
-    return (
-        Curve(quantity=product, label="chi_net·chi_pos", key="product"),
-        Curve(quantity=factor, label="chi_pos", key="chi_pos", dash="dot", has_band=False),
-        Curve(quantity=net, label="chi_net", key="chi_net", dash="dash", has_band=False),
-    )
-
-
-def _curves(family: FamilyData, points: Sequence[Point], position: str, ramp: SizeRamp) -> Panel:
-    product, net, factor = names(position)
-    floor = floor_of(known(points, product, factor))
+def _curves(family: FamilyData, points: Sequence[Point], quantity: str, ramp: SizeRamp) -> Panel:
+    curves = [
+        replace(curve, quantity=name, label=f"{quantity}, {curve.label}")
+        for name, curve in zip(curves_of(quantity), (UNBIASED, MINI_BATCH), strict=True)
+    ]
     return curve_panel(
-        f"{family.label}: {_TITLES[position]}",
-        points,
-        _curves_of(position),
-        ramp,
-        y="over the peak",
-        span=(floor, ceiling_of(known(points, product, net, factor), floor)),
-        shapes=(level_line(1.0),),
+        f"{family.label}: {quantity}", points, curves, ramp, y=f"{quantity} / peak", shapes=(level_line(1.0),)
     )
 
 
@@ -93,7 +70,7 @@ def _changes(family: FamilyData, points: Sequence[Point], ramp: SizeRamp) -> Pan
                 for x, y in zip(change.position, change.product, strict=True)
             ]
             symbol = "circle" if position == "chi_pos_unbiased" else "circle-open"
-            meta = {"size": str(change.parameters), "position": position}
+            meta = {"size": str(change.parameters), "quantity": position}
             colour = ramp(change.parameters)
             traces.append(marks(change.position, change.product, texts, colour=colour, meta=meta, symbol=symbol))
     held = [value for trace in traces for value in (*trace["x"], *trace["y"])]
