@@ -29,6 +29,7 @@ from spectral_reach.figures.points import Point
 from spectral_reach.figures.registry import figure
 from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.studies.analysis.isocompute import IsoCompute, isocompute
+from spectral_reach.studies.analysis.rank import RankCorrelation
 from spectral_reach.studies.analysis.size_average import size_averages
 from spectral_reach.studies.analysis.size_windows import measurement_windows
 from spectral_reach.studies.analysis.study_data import FamilyData, read_study
@@ -248,6 +249,21 @@ def test_isocompute_curves_are_those_of_the_analysis(
     assert "There are no curves" in words_of(page)  # of pixels
     empty = [axes for axes in page.axes if any("fewer than three sizes" in text.get_text() for text in axes.texts)]
     assert len(empty) == 3
+
+
+def test_the_words_of_figure_10_say_at_which_budgets_position_is_compared() -> None:
+    found = isocompute([as_run_data(run) for run in TEXT])
+    assert fig10.describe(found).startswith("Whether position follows the loss is unknown: at all ")
+    rank = RankCorrelation(
+        rho=0.5, low=0.5, high=1.0, p_rising=0.04, p_falling=0.9, p_two_sided=0.08, exact=True, n=3, sizes=3
+    )
+    telling = replace(found, telling=1, follows_chi_pos=rank, follows_chi_pos_unbiased=rank)
+    assert f"over sizes at 1 of {len(found.curves)} budgets, those with a minimum of the loss" in fig10.describe(
+        telling
+    )
+    assert "chi_pos_unbiased 0.50 (0.50 to 1.00), p = 0.04; chi_pos of mini-batches of 32 units" in (
+        fig10.describe(telling)
+    )
 
 
 def test_a_panel_of_points_alone_says_so(

@@ -150,11 +150,14 @@ def describe(found: IsoCompute) -> str:
     """Whether position follows loss at fixed compute, for both positions, and what takes no part."""
     if found.reason is not None:
         sentences = [f"There are no curves: {found.reason}."]
+    elif not found.telling:  # the reason is the same for both positions
+        sentences = [f"Whether position follows the loss is unknown: {found.follows_chi_pos.reason}."]
     else:
         units = "" if found.n_units is None else f" of {found.n_units} units"
         sentences = [
-            "Rank correlation of held-out loss with position over sizes at fixed compute, with the range within the "
-            f"errors and the one-sided p-value: chi_pos_unbiased {_rank(found.follows_chi_pos_unbiased)}; chi_pos of "
+            f"Rank correlation of held-out loss with position over sizes at {found.telling} of {len(found.curves)} "
+            "budgets, those with a minimum of the loss between the sizes, with the range within the errors and the "
+            f"one-sided p-value: chi_pos_unbiased {_rank(found.follows_chi_pos_unbiased)}; chi_pos of "
             f"mini-batches{units} {_rank(found.follows_chi_pos)}."
         ]
     if found.left_out:
