@@ -22,8 +22,9 @@ class Usage:
 
     A record has ``began`` (seconds since 1970), ``seconds`` of wall-clock time, ``from_step`` and ``to_step``,
     ``device``, ``threads``, ``peak_bytes`` of memory since then (of the process, or of the CUDA device; where
-    the system cannot tell it from the peak of an earlier run in the process, the larger one), and the versions of
-    ``python`` and ``torch``. It is written with every checkpoint, so that a killed sitting is on record up to there.
+    the system cannot tell it from the peak of an earlier run in the process, or of its parent, the larger one), and
+    the versions of ``python`` and ``torch``. It is written with every checkpoint, so that a killed sitting is on
+    record up to there.
     """
 
     def __init__(self, run: Path, device: torch.device, threads: int, step: int) -> None:
@@ -69,6 +70,10 @@ def _forget_peak(device: torch.device) -> None:
 def _peak_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, StopIteration):  # Linux alone has it
+        # Not ru_maxrss, which begins with the peak of the parent and is never forgotten.
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     try:
         import resource
     except ImportError:  # not on Windows
