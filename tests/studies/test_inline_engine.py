@@ -71,6 +71,22 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     assert contents(folder.path) == contents(undisturbed.path)
 
 
+def test_ctrl_c_in_the_last_step_is_not_forgotten(tmp_path: Path) -> None:
+    folders = [folder_of(small_run(name, steps=steps), tmp_path / name) for name, steps in (("first", 4), ("other", 3))]
+    told: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        told.append(progress)
+        if (progress.step, progress.phase) == (progress.steps, "training"):
+            signal.raise_signal(signal.SIGINT)
+
+    for finished in (1, 2):  # with a run that is left to do, and with none
+        with pytest.raises(KeyboardInterrupt):
+            inline.run_all([folder.path for folder in folders], on_progress=stop)
+        assert sum(folder.is_finished for folder in folders) == finished
+    assert [progress.run for progress in told if progress.phase == "starting"] == ["first", "other"]
+
+
 def test_it_executes_one_run_at_a_time() -> None:
     assert EngineOptions(engine="inline").at_once(1) == 1
     with pytest.raises(ValueError, match="workers is 2 with the engine 'inline'; expected 1"):

@@ -46,6 +46,20 @@ def worker_of(folder: Path) -> subprocess.Popen[bytes]:
     return worker
 
 
+def worker_that(does: str) -> subprocess.Popen[bytes]:
+    """A worker whose runs all finish, after ``does``, in which ``folder`` is the run's."""
+    script = (
+        "import os, signal, sys\n"
+        "from spectral_reach.studies import worker\n"
+        "def execute(folder, **_):\n"
+        f"    {does}\n"
+        "    return True\n"
+        "worker.execute = execute\n"
+        "sys.exit(worker.main())\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def study_of(workers: int, *folders: Path) -> subprocess.Popen[bytes]:
     script = Path(__file__).with_name("study_process.py")
     return subprocess.Popen(
@@ -172,6 +186,22 @@ def test_a_run_does_not_count_the_peak_of_an_earlier_one(tmp_path: Path) -> None
     assert little < large - 300 * 2**20
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it apart")
+def test_a_run_does_not_count_the_peak_of_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from spectral_reach.studies.training.usage import Usage\n"
+        "Usage(Path(sys.argv[1]), torch.device('cpu'), threads=1, step=1).write(2)\n"
+    )
+    much = b"x" * (500 * 2**20)
+    Usage(tmp_path, torch.device("cpu"), threads=1, step=0).write(1)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    del much
+    large, little = (sitting["peak_bytes"] for sitting in read_usage(tmp_path))
+    assert little < large - 300 * 2**20
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_between_two_runs_is_missed_by_none(tmp_path: Path) -> None:
     folders = [folder_of(small_run(name, steps=steps), tmp_path / name) for name, steps in (("one", 4), ("two", 3))]
@@ -266,6 +296,32 @@ def test_a_worker_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
     worker.terminate()
     assert end(worker) == ExitCode.STOPPED
     assert folder.checkpoints.latest() is not None
+
+
+def test_a_worker_that_is_asked_to_stop_in_the_last_step_says_so_as_well(tmp_path: Path) -> None:
+    worker = worker_that("os.kill(os.getpid(), signal.SIGTERM)")
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps(str(tmp_path)).encode() + b"\n")
+    worker.stdin.flush()
+    assert next(lines(worker)) == {"finished": str(tmp_path)}
+    assert end(worker) == ExitCode.STOPPED
+
+
+def test_what_a_run_prints_goes_to_its_own_log(tmp_path: Path) -> None:
+    worker = worker_that("print('printed by', folder.name); os.system(f'echo said by {folder.name}')")
+    assert worker.stdin is not None
+    heard = lines(worker)
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        worker.stdin.write(json.dumps(str(folder)).encode() + b"\n")
+        worker.stdin.flush()
+        assert next(heard) == {"finished": str(folder)}
+        said = (folder / "log.txt").read_text().splitlines()
+        assert sorted(said) == [f"printed by {name}", f"said by {name}"]
+    worker.stdin.close()
+    worker.stdin = None
+    assert end(worker) == ExitCode.PARENT_GONE
 
 
 def test_a_run_can_be_executed_wherever_its_folder_is(tmp_path: Path) -> None:
@@ -407,3 +463,5 @@ def test_a_worker_sees_its_own_device_alone_and_hands_it_on(tmp_path: Path, monk
     assert order[:2] == [("first", "starting"), ("other", "starting")]
     assert order.index(("first", "finished")) < order.index(("second", "starting"))
     assert order.count(("second", "finished")) == 1
+    # They have said nothing of their steps, as runs that had made all of them before.
+    assert all(progress.step == progress.steps for progress in told if progress.phase == "finished")

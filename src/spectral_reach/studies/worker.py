@@ -3,9 +3,9 @@
 The parent writes the folder of a run to stdin, as a line of JSON, and the next one when it has heard of the end: most
 of the start of a process goes into imports, which several short runs share. Stdout carries a line of JSON for each
 ``Progress``, one with ``FINISHED`` when a run has come to its end, and one with ``REFUSED`` where a folder refused to
-be read or written: a log on the same full disk could not say so. What is logged goes to the log of the run. A run that
-fails ends the process. SIGTERM asks for a checkpoint and an end. At the end of stdin the parent is gone, or has no more
-for this worker, which goes too. Exit codes: ``ExitCode``.
+be read or written: a log on the same full disk could not say so. What is logged or printed goes to the log of the run.
+A run that fails ends the process. SIGTERM asks for a checkpoint and an end. At the end of stdin the parent is gone, or
+has no more for this worker, which goes too. Exit codes: ``ExitCode``.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def main() -> ExitCode:
     channel = _private_stdout()
     for folder in _asked_for():
         try:
-            with RunLog(folder).open() as file:
-                os.dup2(file.fileno(), sys.stderr.fileno())
+            _write_to(RunLog(folder))
             with stop_requests() as should_stop:
                 finished = execute(folder, should_stop=should_stop, on_progress=_reporter(channel))
         except RecordError as error:
@@ -76,9 +75,13 @@ def main() -> ExitCode:
             return ExitCode.FOLDER
         if not finished:
             return ExitCode.STOPPED
+        # What is held back of what was printed would go to the log of the next run.
+        sys.stdout.flush()
         # A model and its graph may hold each other: the next run should find their memory.
         gc.collect()
         _send(channel, {FINISHED: str(folder)})
+        if should_stop():  # after the last step
+            return ExitCode.STOPPED
     raise AssertionError("the end of stdin ends the process")
 
 
@@ -102,14 +105,25 @@ def _asked_for() -> Iterator[Path]:
 
 
 def _private_stdout() -> TextIO:
-    """The pipe to the parent; whatever a library prints to stdout goes to stderr from now on."""
+    """The pipe to the parent, under a descriptor of its own; what a library prints goes to stderr from now on."""
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return channel
 
 
+def _write_to(log: RunLog) -> None:
+    """Let stdout and stderr be ``log``.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    with log.open() as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+
+
 def _reporter(channel: TextIO) -> OnProgress:
-    """Writes progress, but only a few lines a second; every measurement and the last step among them."""
+    """Writes progress, but only a few lines a second; the last step among them."""
     last = -_SECONDS_BETWEEN_LINES
 
     def report(progress: Progress) -> None:

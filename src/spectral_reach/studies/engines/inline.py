@@ -32,7 +32,7 @@ def run_all(runs: Sequence[Path], *, on_progress: OnProgress = ignore) -> None:
     quiet()
     queue = RunQueue(runs, on_progress)
     with stop_requests() as should_stop:
-        while (run := queue.take()) is not None:
+        while not should_stop() and (run := queue.take()) is not None:
             on_progress(run.progress("starting"))
             try:
                 finished = execute(run.folder, should_stop=should_stop, on_progress=on_progress)
@@ -40,8 +40,9 @@ def run_all(runs: Sequence[Path], *, on_progress: OnProgress = ignore) -> None:
                 on_progress(run.progress("failed"))
                 queue.fail(run, reason_of(error), refused=isinstance(error, RecordError))
                 continue
-            if not finished:
-                raise KeyboardInterrupt
-            on_progress(run.ended())
-            queue.finish(run)
+            if finished:
+                on_progress(run.ended())
+                queue.finish(run)
+    if should_stop():  # in whatever the run in hand was doing, its last step too
+        raise KeyboardInterrupt
     queue.raise_failures()

@@ -53,10 +53,11 @@ def run_all(runs: Sequence[Path], *, workers: int | None = None, on_progress: On
                     continue
                 failure = pool.end(worker)
                 places.give_back(worker.device)
-                on_progress(replace(worker.latest, phase="finished" if failure is None else "failed"))
                 if failure is None:
+                    on_progress(replace(worker.latest, phase="finished", step=worker.run.steps))
                     queue.finish(worker.run)
                 else:
+                    on_progress(replace(worker.latest, phase="failed"))
                     queue.fail(worker.run, failure, refused=worker.refused is not None)
     queue.raise_failures()
 
