@@ -46,6 +46,25 @@ def test_another_config_is_refused_by_what_differs(tmp_path: Path) -> None:
     assert RunFolder.open(tmp_path / "run").config["training"]["steps"] == 600
 
 
+def test_rounding_is_no_difference(tmp_path: Path) -> None:
+    """Another processor adds up in another order: what is derived from the data differs in the last digits."""
+
+    def config(entropy: float, *means: float) -> dict[str, object]:
+        return {"facts": {"unigram_entropy": entropy, "mean": list(means), "normalised": [{"std": entropy}]}}
+
+    RunFolder.create(tmp_path, config(5.1, 0.3, 0.1))
+    again = config(5.1 * (1 + 1e-12), 0.1 + 0.2, 0.1)
+    assert again != config(5.1, 0.3, 0.1)
+    assert RunFolder.create(tmp_path, again).config == config(5.1, 0.3, 0.1)
+    for other, told in (
+        (config(5.1 * (1 + 1e-8), 0.3, 0.1), r"facts\.unigram_entropy is 5\.1 there, 5\.1000000"),
+        (config(5.1, 0.3, 0.2), r"facts\.mean is \[0\.3, 0\.1\] there, \[0\.3, 0\.2\] here\."),
+        (config(5.1, 0.3), r"facts\.mean is \[0\.3, 0\.1\] there, \[0\.3\] here\."),
+    ):
+        with pytest.raises(ForeignFolderError, match=told):
+            RunFolder.create(tmp_path, other)
+
+
 def test_a_config_that_is_no_json_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     for bad in ({"model": object()}, {"rate": float("nan")}):
         with pytest.raises(TypeError, match=r"the config of a run is not JSON: .*Convert its values"):
