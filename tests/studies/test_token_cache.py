@@ -1,5 +1,6 @@
 """The cache of derived data: whole or rebuilt, whoever died or writes at the same time."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -231,6 +232,37 @@ def test_a_file_to_map_that_cannot_be_written_is_told(root: Path, file: str) -> 
     told = rf"{file} cannot be written: .*, or set SPECTRAL_REACH_CACHE to a folder that can be written"
     with pytest.raises(RecordError, match=told):
         cached_files("key", FolderBuilder())
+
+
+def test_a_source_that_cannot_be_read_is_told_as_that(root: Path, tmp_path: Path) -> None:
+    def read(folder: Path) -> None:
+        (folder / "a.npy").write_bytes((tmp_path / "source").read_bytes())
+
+    told = r"source cannot be read: No such file or directory; expected a readable file\. Check the path"
+    with pytest.raises(ValueError, match=told) as error:
+        cached_files("key", read)
+    assert "SPECTRAL_REACH_CACHE" not in str(error.value)
+    with pytest.raises(FileNotFoundError):
+        cached("other", lambda: {"a.npy": (tmp_path / "source").read_bytes()})
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_build_that_cannot_write_is_told(root: Path, number: int) -> None:
+    def write(folder: Path) -> None:
+        # A disk that fills up names no file.
+        raise OSError(number, os.strerror(number), *([] if number == errno.ENOSPC else [folder / "a.npy"]))
+
+    told = rf"key cannot be written: {os.strerror(number)}\. .* or set SPECTRAL_REACH_CACHE"
+    with pytest.raises(RecordError, match=told):
+        cached_files("key", write)
+
+
+def test_an_error_of_neither_reading_nor_writing_for_sure_is_left_as_it_is(root: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+        cached_files("key", fail)
 
 
 def test_a_file_is_hashed_once_and_again_when_it_changes(

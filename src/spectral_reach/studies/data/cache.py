@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ T = TypeVar("T")
 _MANIFEST = "manifest.json"
 ELSEWHERE = "set SPECTRAL_REACH_CACHE to a folder that can be written"
 """The remedy of errors about the cache, besides mending the place itself."""
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of writing alone."""
 
 
 def cache_root() -> Path:
@@ -58,18 +61,22 @@ def cached_files(key: str, build: Callable[[Path], None]) -> dict[str, Path]:
 
     Raises:
         RecordError: the cache folder cannot be written.
+        ValueError: a file that ``build`` opens elsewhere cannot be read.
     """
 
     def make(folder: Path) -> dict[str, Path]:
         if (hashes := _intact(folder)) is None:
             remove_leftovers(folder)
-            built = built_aside(folder / "files", build)
-            hashes = {file.name: sha256_of_file(file) for file in sorted(built.iterdir())}
-            for name in hashes:
-                with write_errors_told(folder / name, ELSEWHERE):
-                    (built / name).replace(folder / name)
-            built.rmdir()
-        _write_manifest(folder, {name: {"sha256": sha256} | _state(folder / name) for name, sha256 in hashes.items()})
+            built = _built_aside(folder, build)
+            with write_errors_told(folder, ELSEWHERE):
+                hashes = {file.name: sha256_of_file(file) for file in sorted(built.iterdir())}
+                for name in hashes:
+                    with write_errors_told(folder / name, ELSEWHERE):
+                        (built / name).replace(folder / name)
+                built.rmdir()
+        with write_errors_told(folder, ELSEWHERE):
+            states = {name: {"sha256": sha256} | _state(folder / name) for name, sha256 in hashes.items()}
+        _write_manifest(folder, states)
         return {name: folder / name for name in hashes}
 
     return _whole_or_made(cache_root() / key, _unchanged, make)
@@ -85,9 +92,30 @@ def _whole_or_made(folder: Path, whole: Callable[[Path], T | None], make: Callab
     if (files := whole(folder)) is not None:
         return files
     make_folder(folder, ELSEWHERE)
-    with write_errors_told(folder, ELSEWHERE), FileLock(folder / ".lock"):
+    lock = FileLock(folder / ".lock")
+    with write_errors_told(folder, ELSEWHERE):
+        lock.acquire()
+    try:
         # Another process may have built it while this one waited for the lock.
         return files if (files := whole(folder)) is not None else make(folder)
+    finally:
+        lock.release()
+
+
+def _built_aside(folder: Path, build: Callable[[Path], None]) -> Path:
+    """``built_aside``, its errors told: a build writes in ``folder``, and reads its sources elsewhere."""
+    try:
+        return built_aside(folder / "files", build)
+    except OSError as error:
+        if error.errno in _OF_WRITING or (error.filename and Path(error.filename).is_relative_to(folder)):
+            with write_errors_told(folder, ELSEWHERE):
+                raise
+        if not error.filename:
+            raise  # as likely of a source as of the cache: the traceback tells
+        raise ValueError(
+            f"{error.filename} cannot be read: {error.strerror}; expected a readable file. Check the path and its "
+            "permissions."
+        ) from error
 
 
 def _read_whole(folder: Path) -> dict[str, bytes] | None:
