@@ -207,6 +207,22 @@ def test_a_rate_is_scaled_given_or_swept() -> None:
     of_each = {"128": 0.3, str(model.parameters): 0.4}
     assert RateConfig(rule="given", by_width=of_each).rate(0.1, model) == 0.4
     assert RateConfig(rule="sweep", reference_width=128, factors=(2, 0.5)).sweep(0.1, model) == (0.05, 0.2)
+    assert RateConfig(rule="sweep", reference_width=64, factors=(2, 0.5)).sweep(0.1, model) == (0.025, 0.1)
+
+
+def test_mup_scales_rates_by_itself() -> None:
+    model = vit_mup.quick().families["vit-mup"].members({"classes": 10, "channels": 1, "image_size": 8})[-1]
+    told = r"rule is 'inverse_width' for a model in muP, .*; expected constant, given or sweep\. Set rates\.rule to"
+    with pytest.raises(ValueError, match=told):
+        RateConfig().rate(0.1, model)
+    assert RateConfig(rule="constant").rate(0.1, model) == 0.1
+    assert RateConfig(rule="given", by_width={str(model.width): 0.3}).rate(0.1, model) == 0.3
+    assert RateConfig(rule="sweep", reference_width=1, factors=(2, 0.5)).sweep(0.1, model) == (0.05, 0.2)
+    for study in ("scaling-pixels", "scaling-text"):
+        settings = {"options": {"parametrisation": "mup", "base_width": 16}, "rates": {"rule": "inverse_width"}}
+        family = next(iter(STUDIES[study].toy().families))
+        with pytest.raises(ValueError, match=told):
+            registry.find(study).plan({"preset": "toy", "families": {family: settings}})
 
 
 @pytest.mark.parametrize("study", STUDIES)

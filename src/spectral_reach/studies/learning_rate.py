@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spectral_reach.studies.config import SettingTypeError, check, check_types
+from spectral_reach.studies.models.parametrisation import MUP
 from spectral_reach.studies.models.registry import ModelConfig
 
 RULES = ("constant", "inverse_width", "given", "sweep")
@@ -18,9 +19,10 @@ class RateConfig:
 
     Attributes:
         rule: ``constant``: the base (what muP is for). ``inverse_width``: base x reference_width / width, what Adam
-            wants of matrices with more inputs. ``given``: by width or, where sizes share one, by parameters, from
-            ``by_width``. ``sweep``: every factor of ``factors`` times the rate of ``inverse_width`` is tried for
-            ``sweep_steps`` updates, and the runs take the rate that ended with the lowest held-out loss.
+            wants of matrices with more inputs; not for muP, which scales rates itself. ``given``: by width or, where
+            sizes share one, by parameters, from ``by_width``. ``sweep``: every factor of ``factors`` times the rate of
+            ``inverse_width``, in muP times the base, is tried for ``sweep_steps`` updates, and the runs take the rate
+            that ended with the lowest held-out loss.
         reference_width: the width that the base is for.
         by_width: the rates of ``given``; the keys are widths or numbers of parameters.
         factors: of the sweep.
@@ -54,7 +56,7 @@ class RateConfig:
         """The peak rate of ``model``; of a sweep the one that it is centred on.
 
         Raises:
-            ValueError: none is given for its width.
+            ValueError: none is given for its width, or muP's scaling would be made twice.
         """
         if self.rule == "constant":
             return base
@@ -66,7 +68,15 @@ class RateConfig:
                 f"RateConfig.by_width has rates for {', '.join(self.by_width) or '(none)'}; expected one for width "
                 f"{model.width} or {model.parameters} parameters too, or another rule."
             )
-        return base * self.reference_width / model.width
+        # Not every model family has parametrisations.
+        if getattr(model, "parametrisation", None) != MUP:
+            return base * self.reference_width / model.width
+        if self.rule == "inverse_width":
+            raise ValueError(
+                "RateConfig.rule is 'inverse_width' for a model in muP, which scales rates by width itself; expected "
+                "constant, given or sweep. Set rates.rule to constant: in muP one rate holds at every width."
+            )
+        return base
 
     def sweep(self, base: float, model: ModelConfig) -> tuple[float, ...]:
         """The rates to try; none where the rule is no sweep."""
