@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINES_A_RUN = 4
 _ROOMY = 100
 """Columns of a terminal that has room for every value."""
-_COLOUR = {"finished": "green", "failed": "red", "stopped": "yellow"}
+_COLOUR = {"finished": "green", "failed": "red"}
 
 
 class RunsDisplay:

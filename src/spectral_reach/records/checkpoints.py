@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -67,19 +66,6 @@ class Checkpoint:
             load_model(model, file)
         except (OSError, SafetensorError) as error:
             raise _damaged(file, error) from error
-
-    def metadata(self) -> dict[str, Any]:
-        """The saved JSON values.
-
-        Raises:
-            RecordError: the file cannot be read.
-        """
-        file = self.path / _METADATA
-        try:
-            value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise _damaged(file, error) from error
-        return value
 
 
 class Checkpoints:

@@ -62,7 +62,7 @@ class EngineOptions:
         return self.workers if self.workers is not None and self.engine == LOCAL else available_cores()
 
     def cuda_devices(self) -> int:
-        """How many CUDA devices this machine has for runs that may use them; none if they are executed elsewhere."""
+        """How many CUDA devices of this machine are shared out among the runs; the local engine alone does that."""
         return len(resources.cuda_devices()) if self.engine == LOCAL else 0
 
     def at_once(self, threads: int, devices: int = 0) -> int | None:

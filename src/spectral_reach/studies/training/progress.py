@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["starting", "training", "stopped", "finished", "failed"]
+Phase = Literal["starting", "training", "finished", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +17,7 @@ class Progress:
         run: its name.
         step: updates made.
         steps: updates to make.
-        phase: what it is doing; ``stopped`` and ``failed`` runs can be resumed.
+        phase: what it is doing; ``failed`` runs can be resumed.
         loss: latest training loss, if any yet.
         chi_pos: latest measured spectral position of a batch.
         chi_pos_unbiased: the same without gradient noise.
