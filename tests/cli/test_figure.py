@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from spectral_reach.cli.app import app
 from spectral_reach.cli.exits import ExitCode
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.registry import FIGURES, FigureEntry
 from spectral_reach.records.results import Results
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies import registry
+from spectral_reach.studies.study_folder import write_plan
 from studies import small_tasks
 
 FIGURE = "squares-figure"
@@ -51,6 +53,14 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> None:
 def invoke(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_a_figure_of_studies_that_have_not_begun_has_nothing_to_draw(name: str, tmp_path: Path) -> None:
+    for study in FIGURES[name].studies:
+        write_plan(tmp_path / study, registry.find(study).outline({"preset": "toy"}))
+    with pytest.raises(NothingToDrawError, match="got nothing to"):
+        FIGURES[name].draw([tmp_path / study for study in FIGURES[name].studies])
 
 
 def test_settings_of_its_studies_can_be_changed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from spectral_reach.figures import caption
 from spectral_reach.figures.coordinate_check_data import COLUMNS, Point, as_row, points_of
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
 from spectral_reach.figures.style import FAINT, INK, SMALL_SIZE, TITLE_SIZE, SizeColours, style
@@ -54,7 +55,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of one study folder as ``out/coordinate-check.*`` with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, no size has been taken at two widths, or several folders.
+        NothingToDrawError: no size has been taken at two widths.
+        ValueError: an unknown format, or several folders.
         ForeignFolderError: the folder is no coordinate check, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
@@ -63,7 +65,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     study = only_folder(studies, NAME)
     result = read_coordinate_check(study)
     if not any(side.sizes for side in result.sides):
-        raise ValueError(f"{study} has no sizes at two widths yet: got nothing to draw; run the study further.")
+        raise NothingToDrawError(f"{study} has no sizes at two widths yet: got nothing to draw; run the study further.")
     points = [point for side in result.sides for point in points_of(side)]
     with style():
         figure = _figure(result, points)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_reach.figures import caption
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.fig3_data import COLUMNS, Point, as_row, points_of
 from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
@@ -51,7 +52,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of a study folder as ``out/fig3.*``, with its data as ``out/fig3.csv``; returns the files.
 
     Raises:
-        ValueError: an unknown format, more than one folder, or no draw has been measured.
+        NothingToDrawError: no draw has been measured.
+        ValueError: an unknown format, or more than one folder.
         ForeignFolderError: the folder is no study of random features, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
@@ -60,7 +62,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     study = only_folder(studies, NAME)
     result = read_random_features(study)
     if not result.exponents:
-        raise ValueError(f"no draw of {study} has been measured: got nothing to draw; run the study first.")
+        raise NothingToDrawError(f"no draw of {study} has been measured: got nothing to draw; run the study first.")
     points = [point for each in result.exponents for point in points_of(each)]
     with style():
         figure = _figure(result, points)

@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from spectral_reach.figures.curves import BELOW, DOTTED, key_line, note
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.fig4_data import PRETRAINED, RANDOM, RATIO, set_points
 from spectral_reach.figures.folders import read_probes
 from spectral_reach.figures.page import Column, Page, Row
@@ -41,7 +42,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of the probes of these studies as ``out/fig4.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, no run has begun, or no finished probe to draw.
+        NothingToDrawError: no run has begun, or no probe is finished.
+        ValueError: an unknown format, or two families are of one kind.
         ForeignFolderError: a folder is not a study of this library or has no probes, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
@@ -50,7 +52,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     sets = read_probes(studies)
     points = [set_points(each) for each in sets]
     if not any(points):
-        raise ValueError(
+        raise NothingToDrawError(
             f"no linear probe of {', '.join(map(str, studies))} is finished: got nothing to average; run it further."
         )
     with style():

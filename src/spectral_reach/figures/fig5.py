@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_reach.figures.curves import DASHED, draw_band, draw_line, key_band, key_line
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.fig4 import title_of
 from spectral_reach.figures.fig5_data import CHI_NET, GROWTH, set_points
 from spectral_reach.figures.folders import read_probes
@@ -32,7 +33,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of the probes of these studies as ``out/fig5.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, no run has begun, no probe among them, or two families are of one kind.
+        NothingToDrawError: no run has begun, or no probe among them.
+        ValueError: an unknown format, or two families are of one kind.
         ForeignFolderError: a folder is not a study of this library or has no probes, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
@@ -40,7 +42,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     check_formats(formats)
     sets = read_probes(studies)
     if not sets:
-        raise ValueError(
+        raise NothingToDrawError(
             f"no linear probe of {', '.join(map(str, studies))} has begun: got nothing to compare; run it further."
         )
     points = [set_points(each) for each in sets]

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from spectral_reach.figures import caption
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.fig6_data import COLUMNS, Point, as_row, points_of
 from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
@@ -64,8 +65,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of a study folder as ``out/fig6.*``, with its data as ``out/fig6.csv``; returns the files.
 
     Raises:
-        ValueError: an unknown format, more than one folder, or Hutchinson's row on the trained model has too few draws
-            yet.
+        NothingToDrawError: Hutchinson's row on the trained model has too few draws yet.
+        ValueError: an unknown format, or more than one folder.
         ForeignFolderError: the folder is no study of convergence, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
@@ -74,7 +75,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     study = only_folder(studies, NAME)
     result = read_convergence(study)
     if result.main is None or not result.main.points:
-        raise ValueError(f"{study} has too few draws yet: got nothing to draw; run the study further.")
+        raise NothingToDrawError(f"{study} has too few draws yet: got nothing to draw; run the study further.")
     points = points_of(result)
     with style():
         figure = _figure(result, points)

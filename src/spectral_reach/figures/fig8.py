@@ -25,6 +25,7 @@ from spectral_reach.figures.curves import (
     key_below,
     key_line,
 )
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.family_figure import save_family_figure
 from spectral_reach.figures.fig8_data import HELDOUT, POSITIONS, RATIOS, family_points
 from spectral_reach.figures.folders import read_families
@@ -50,14 +51,14 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of all families of these studies as ``out/fig8.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, no run has begun, nothing was measured on held-out data, or two families have
-            one name.
+        NothingToDrawError: no run has begun, or nothing was measured on held-out data.
+        ValueError: an unknown format, or two families have one name.
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: ``out`` cannot be written.
     """
     families = read_families(studies)
     if not any(len(run.heldout) for family in families for run in family.runs):
-        raise ValueError(
+        raise NothingToDrawError(
             f"no run of {', '.join(map(str, studies))} has measured spectral position on held-out data: got nothing to "
             "compare; run a study whose measurement has heldout_units, such as scaling-text."
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.records.errors import ForeignFolderError
 from spectral_reach.studies.analysis.probe_sets import PRETRAINED, RANDOM, ProbeSet, kind_of, probe_sets
 from spectral_reach.studies.analysis.study_data import FamilyData, read_study
@@ -36,7 +37,8 @@ def read_families(studies: Sequence[Path]) -> tuple[FamilyData, ...]:
     """The families of all these studies of which a run has recorded a loss, in the order of the folders.
 
     Raises:
-        ValueError: no run has begun, or two folders have a family of one name.
+        NothingToDrawError: no run has begun.
+        ValueError: two folders have a family of one name.
         ForeignFolderError: a folder is not a study of this library, or cannot be read.
         RecordError: a table is damaged, or a finished run has lost one.
     """
@@ -59,6 +61,7 @@ def read_probes(studies: Sequence[Path]) -> tuple[ProbeSet, ...]:
     """The families of linear probes in these studies, by data set; none as long as no run of a probe has begun.
 
     Raises:
+        NothingToDrawError: as ``read_families``.
         ValueError: as ``read_families``, or two families are of one kind.
         ForeignFolderError: as ``read_families``, or no family is declared to be of probes.
         RecordError: as ``read_families``.
@@ -93,7 +96,7 @@ def _is_of_probes(family: FamilyData) -> bool:
 def _check(begun: Sequence[FamilyData], studies: Sequence[Path]) -> None:
     folders = ", ".join(str(folder) for folder in studies)
     if not begun:
-        raise ValueError(f"no run of {folders} has recorded a loss: got nothing to draw; run the study first.")
+        raise NothingToDrawError(f"no run of {folders} has recorded a loss: got nothing to draw; run the study first.")
     keys = [family.key for family in begun]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_reach.figures import caption
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.folders import only_folder
 from spectral_reach.figures.loss_reduction_data import COLUMNS, Point, points_of
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
@@ -46,7 +47,8 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     """Draw the figure of a study folder as ``out/loss-reduction.*``, with its data as CSV; returns the files.
 
     Raises:
-        ValueError: an unknown format, more than one folder, or no spectrum has been taken.
+        NothingToDrawError: no spectrum has been taken.
+        ValueError: an unknown format, or more than one folder.
         ForeignFolderError: the folder is no such study, or cannot be read.
         RecordError: a result cannot be read, or ``out`` cannot be written.
     """
@@ -55,7 +57,7 @@ def draw(studies: Sequence[Path], out: Path, formats: Sequence[str] | None = Non
     study = only_folder(studies, NAME)
     result = read_spectra(study, STUDY)
     if not result.measured:
-        raise ValueError(f"no spectrum of {study} has been taken: got nothing to draw; run the study first.")
+        raise NothingToDrawError(f"no spectrum of {study} has been taken: got nothing to draw; run the study first.")
     points = points_of(result)
     with style():
         figure = _figure(result, points)

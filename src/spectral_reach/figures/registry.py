@@ -35,8 +35,8 @@ class FigureEntry:
         ``out`` is by default the folder ``figures`` in the study's, of several studies the one beside the first.
 
         Raises:
-            ValueError: an unknown format, nothing to draw yet, or a number of folders that the figure cannot be drawn
-                from.
+            NothingToDrawError: nothing to draw yet.
+            ValueError: an unknown format, or a number of folders that the figure cannot be drawn from.
             ForeignFolderError: a folder is not a study of this library or not one for this figure, or cannot be read.
             RecordError: the output folder cannot be written.
         """
