@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from spectral_reach.cli import running
 from spectral_reach.cli.app import app
 from spectral_reach.cli.exits import ExitCode
+from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.registry import FIGURES, FigureEntry
+from spectral_reach.records.errors import RecordError
 from spectral_reach.studies import registry
 from spectral_reach.studies.plan import StudyPlan
 from studies import small_tasks
@@ -28,7 +31,8 @@ def draw(studies: Sequence[Path], out: Path, formats: object) -> tuple[Path, ...
 
 
 @pytest.fixture(autouse=True)
-def squares(monkeypatch: pytest.MonkeyPatch) -> None:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of the one figure that there is."""
     module = ModuleType("figure_of_squares")
     module.__dict__["draw"] = draw
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -42,6 +46,7 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(FIGURES):
         monkeypatch.delitem(FIGURES, name)
     monkeypatch.setitem(FIGURES, FIGURE, entry)
+    return module
 
 
 def invoke(*arguments: object) -> tuple[int, str, str]:
@@ -74,6 +79,76 @@ def test_a_failing_study_does_not_keep_the_others_from_the_report(tmp_path: Path
     assert FAILING in errors
     assert (out / small_tasks.STUDY / "summary.md").is_file()
     assert (out / "report.html").is_file()
+
+
+def test_a_study_whose_report_fails_does_not_keep_the_others_from_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(study: Path) -> Any:
+        raise ValueError("of a report")
+
+    monkeypatch.setitem(registry._studies, FAILING, replace(registry._studies[FAILING], report=report))
+    out = tmp_path / "all"
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out)
+    assert code == ExitCode.FAILED
+    assert f"{FAILING}: Traceback" in errors
+    assert "ValueError: of a report" in errors
+    assert "1 of 2 studies failed" in errors
+    assert (out / small_tasks.STUDY / "summary.md").is_file()
+    assert (out / "report.html").is_file()
+
+
+def test_what_keeps_every_study_from_beginning_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(running, "run_study", fail)
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", tmp_path / "all")
+    assert code == ExitCode.FAILED
+    assert "2 of 2 studies failed" in errors
+    assert f"has no study {FAILING} or {small_tasks.STUDY}; run it first" in " ".join(errors.split())
+
+
+def test_a_figure_is_drawn_from_the_studies_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_study = running.run_study
+
+    def refuse_one(name: str, *given: Any, **named: Any) -> None:
+        if name == FAILING:
+            raise RecordError("no place left.")
+        run_study(name, *given, **named)
+
+    monkeypatch.setattr(running, "run_study", refuse_one)
+    out = tmp_path / "all"
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", out)
+    assert code == ExitCode.FOLDER
+    assert f"{FAILING}: no place left." in errors
+    assert (out / "figures" / "squares.txt").read_text() == small_tasks.STUDY
+
+
+def test_a_figure_with_nothing_to_show_is_no_failure(tmp_path: Path, drawn: ModuleType) -> None:
+    def nothing(*_: object) -> Any:
+        raise NothingToDrawError("no square yet.")
+
+    drawn.__dict__["draw"] = nothing
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", tmp_path)
+    assert code == ExitCode.OK
+    assert f"{FIGURE} is not drawn: no square yet." in errors
+
+
+@pytest.mark.parametrize("error", [KeyError("a defect"), ValueError("of a figure")])
+def test_a_figure_that_fails_keeps_nobody_from_the_report_and_is_told_at_the_end(
+    tmp_path: Path, drawn: ModuleType, error: Exception
+) -> None:
+    def fail(*_: object) -> Any:
+        raise error
+
+    drawn.__dict__["draw"] = fail
+    code, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", tmp_path)
+    assert code == ExitCode.FAILED
+    assert f"{FIGURE} is not drawn: Traceback" in errors
+    assert "1 of 1 figures failed" in errors
+    assert f"{type(error).__name__}: {error}" in errors
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_a_folder_of_other_settings_is_told_before_anything_is_run(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def reproduce(
         # and so does a folder of other settings.
         require_plotly()
         look_ahead(settings, folder, options)
-        failures = _run(names, settings, folder, options, command)
-        _draw(entries, folder)
-        _report(folder)
+        failures = [*_run(names, settings, folder, options, command), *_draw(entries, folder)]
+        if _begun(names, folder):  # else all that there is to tell is why
+            _report(folder)
     _raise(failures)
 
 
@@ -83,9 +83,10 @@ def _run(
     """Every study in a folder of its name; what failed is told at the end."""
     from spectral_reach.cli.running import run_study
     from spectral_reach.records.errors import RecordError
-    from spectral_reach.studies.engines.errors import RunsFailedError
+    from spectral_reach.studies.engines.errors import RunsFailedError, reason_of
 
     failures: list[Exception] = []
+    unexpected: dict[str, str] = {}
     for i, name in enumerate(names, start=1):
         stdout().rule(f"{name} ({i} of {len(names)})")
         try:
@@ -93,25 +94,48 @@ def _run(
         except (RunsFailedError, RecordError) as failure:
             stderr().print(f"{name}: {failure}", markup=False)
             failures.append(failure)
+        except Exception as error:  # a defect of one study must not cost the others
+            unexpected[name] = reason_of(error)
+            stderr().print(f"{name}: {unexpected[name]}", markup=False)
+    if unexpected:
+        failures.append(RunsFailedError(unexpected, of=len(names), what="studies"))
     return failures
 
 
-def _draw(entries: Sequence[FigureEntry], folder: Path) -> None:
-    """Every figure that has something to show, as files; of the others why not."""
+def _draw(entries: Sequence[FigureEntry], folder: Path) -> list[Exception]:
+    """Every figure that has something to show, as files; of the others why not. What failed is told at the end.
+
+    A figure of several studies is drawn from those that are there.
+    """
+    from spectral_reach.figures.errors import NothingToDrawError
     from spectral_reach.records.errors import RecordError
+    from spectral_reach.studies.engines.errors import RunsFailedError, reason_of
 
     stdout().rule("Figures")
+    unexpected: dict[str, str] = {}
     for entry in entries:
+        folders = _begun(entry.studies, folder)
         try:
-            files = entry.draw([folder / study for study in entry.studies], folder / FIGURES_FOLDER)
-        except (ValueError, RecordError) as nothing:
+            if not folders:
+                raise NothingToDrawError(f"{folder} has no study {' or '.join(entry.studies)}; run it first.")
+            files = entry.draw(folders, folder / FIGURES_FOLDER)
+        except (NothingToDrawError, RecordError) as nothing:
             stderr().print(f"{entry.name} is not drawn: {nothing}", markup=False)
+        except Exception as error:  # a defect of one figure must not cost the others and the report
+            unexpected[entry.name] = reason_of(error)
+            stderr().print(f"{entry.name} is not drawn: {unexpected[entry.name]}", markup=False)
         else:
             stdout().print(f"{entry.name}: {files[0]}", markup=False)
+    return [RunsFailedError(unexpected, of=len(entries), what="figures")] if unexpected else []
+
+
+def _begun(names: Sequence[str], folder: Path) -> list[Path]:
+    """The folders of those studies that have one: one that failed early has none, or an empty one."""
+    return [folder / name for name in names if (folder / name / "study.json").exists()]
 
 
 def _raise(failures: Sequence[Exception]) -> None:
-    """What failed in the studies, as one error."""
+    """What failed in the studies and figures, as one error."""
     from spectral_reach.studies.engines.errors import RunsFailedError, raise_together
 
     raise_together([failure for failure in failures if isinstance(failure, RunsFailedError)])
