@@ -61,8 +61,8 @@ def chart(folders: Sequence[Path]) -> Chart:
         title="Vision transformers, standard parametrisation and muP (Figure 9)",
         shows=(
             "Train loss and spectral position against compute, and the position of the last tenth of training against "
-            "size with 95% intervals. Solid: chi_pos_unbiased, with a band of one standard error, faint where that exceeds "
-            "the value; dotted: chi_pos of the mini-batch."
+            "size with 95% intervals. Solid: chi_pos_unbiased, with a band of one standard error, faint where it "
+            "exceeds the value; dotted: chi_pos of the mini-batch."
         ),
         legends=(size_legend(runs, ramp), curve_legend(UNBIASED, MINI_BATCH)),
         panels=tuple(panels),
