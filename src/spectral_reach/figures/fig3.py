@@ -40,7 +40,7 @@ COLUMN, PANEL_HEIGHT = 2.75, 1.95
 LEFT, RIGHT, GAP, ROW_GAP = 0.62, 0.12, 0.72, 0.66
 HEAD, AXIS_LABEL, BOTTOM = 0.50, 0.50, 0.12
 
-_LIGHTEST, _DARKEST = 0.80, 0.02  # positions on viridis, as for model sizes
+_LIGHTEST, _DARKEST = 0.85, 0.05  # positions on plasma, as for what else is no model size
 _MARKERS_A_DECADE = 8
 _LEAST_ROOM = 0.05  # of the axis of chi_loss and chi_net, to each side of 1
 _BAND: Mapping[str, Any] = {"color": FAINT, "alpha": 0.18, "linewidth": 0, "zorder": 0}
@@ -178,7 +178,7 @@ def _evenly_in_log(n: int) -> list[int]:
 
 
 def _colours(exponents: Sequence[float]) -> dict[float, Any]:
-    ramp = matplotlib.colormaps["viridis"]
+    ramp = matplotlib.colormaps["plasma"]
     low, span = exponents[0], exponents[-1] - exponents[0]
     shares = [(exponent - low) / span if span else 1.0 for exponent in exponents]
     return {

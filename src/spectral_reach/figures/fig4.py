@@ -11,14 +11,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from spectral_reach.figures.curves import BELOW, DOTTED, key_line, note
+from spectral_reach.figures.curves import DOTTED, key_below, key_line, note
 from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.fig4_data import PRETRAINED, RANDOM, RATIO, set_points
 from spectral_reach.figures.folders import read_probes
 from spectral_reach.figures.page import Column, Page, Row
 from spectral_reach.figures.points import COLUMNS, Point, as_row, known
 from spectral_reach.figures.save import FORMATS, check_formats, save_figure, save_rows
-from spectral_reach.figures.size_panel import Series, draw_against_size, key_mark
+from spectral_reach.figures.size_panel import Series, draw_against_size, has_marks_below, key_mark
 from spectral_reach.figures.style import SizeColours, style
 from spectral_reach.figures.words import at_ends
 from spectral_reach.studies.analysis.probe_sets import ProbeSet
@@ -68,13 +68,18 @@ def _figure(sets: Sequence[ProbeSet], points: Sequence[Sequence[Point]]) -> Figu
         Column(title=title_of(each), runs=runs, words=_describe(each, column))
         for each, runs, column in zip(sets, probes, points, strict=True)
     ]
+    triangles = any(
+        has_marks_below(column, _LATE, beside=column) or has_marks_below(column, _RATIOS, level=1.0, beside=column)
+        for column in points
+        if column
+    )
     key = [
         key_mark("random backbone", "s"),
         key_mark("pre-trained backbone", "o"),
         key_mark("their ratio", "D"),
         key_line("filled: chi_pos_unbiased"),
         key_line("open: chi_pos of the mini-batch", **DOTTED),
-        key_line("≤ 0 or off the axis", **BELOW),
+        *key_below(is_drawn=triangles),
     ]
     page = Page(columns, (Row(), Row()), key, colours)
     for i, column in enumerate(points):
