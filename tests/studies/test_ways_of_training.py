@@ -150,8 +150,10 @@ def test_a_probe_trains_and_measures_its_readout_alone(tmp_path: Path) -> None:
         model = config.model.build(0)
         model.load_state_dict({**source, "lm_head.weight": fresh["lm_head.weight"]})
         expected = sr.decompose(
-            model, training_batch(digits(), 0, seed=0, batch_size=4, probing=True),
-                parameters=[model.lm_head], estimator="exact"
+            model,
+            training_batch(digits(), 0, seed=0, batch_size=4, probing=True),
+            parameters=[model.lm_head],
+            estimator="exact",
         )
         row = folder.measurements.rows()[0]
         assert row["chi_net"] == pytest.approx(expected.chi_net, rel=1e-4)

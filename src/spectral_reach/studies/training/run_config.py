@@ -170,6 +170,11 @@ def check_data(config: RunConfig, data: Dataset) -> None:
             f"Run {config.name!r} has batch_size {config.training.batch_size}; expected at most {data.units('train')}, "
             "the training units of its data."
         )
+    if config.measurement.heldout_units > data.units("heldout"):
+        raise ValueError(
+            f"Run {config.name!r} has measurement.heldout_units {config.measurement.heldout_units}; expected at most "
+            f"{data.units('heldout')}, the held-out units of its data."
+        )
 
 
 def _named(dimensions: Mapping[str, int]) -> str:
