@@ -16,7 +16,7 @@ class RunsFailedError(RuntimeError):
     Attributes:
         failures: the reason of each by its name.
         of: how many there are altogether.
-        what: they are, ``runs`` or ``tasks``.
+        what: they are, such as ``runs`` or ``tasks``.
     """
 
     def __init__(self, failures: Mapping[str, str], of: int, what: str = "runs") -> None:
