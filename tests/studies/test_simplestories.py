@@ -289,7 +289,7 @@ def test_the_command_plans_a_study_that_has_begun_from_its_folder(
 def test_local_copies_are_named_from_the_root(
     folder: Path, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path / "study")
+    monkeypatch.chdir(tmp_path)
     given = {"folder": folder.name, "tokenizer": Path(tokenizer).name, "context": 16}
     plan = study_of(given).plan("scaling-text")
     assert plan.settings["families"]["text"]["data"] == {"name": "simplestories", **given}
