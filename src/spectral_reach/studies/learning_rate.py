@@ -22,7 +22,8 @@ class RateConfig:
             wants of matrices with more inputs; not for muP, which scales rates itself. ``given``: by width or, where
             sizes share one, by parameters, from ``by_width``. ``sweep``: every factor of ``factors`` times the rate of
             ``inverse_width``, in muP times the base, is tried for ``sweep_steps`` updates, and the runs take the rate
-            that ended with the lowest held-out loss.
+            that ended with the lowest held-out loss: on the units of the losses that they report, which so have had a
+            part in the choice.
         reference_width: the width that the base is for.
         by_width: the rates of ``given``; the keys are widths or numbers of parameters.
         factors: of the sweep.
