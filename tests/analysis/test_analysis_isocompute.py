@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.synthetic_study import SyntheticRun, as_run_data
+from spectral_reach.studies.analysis import isocompute as module
 from spectral_reach.studies.analysis.at_compute import LossPath, chi_pos_path, chi_pos_unbiased_path, loss_path
 from spectral_reach.studies.analysis.estimate import ratio_of_means
 from spectral_reach.studies.analysis.iso_minimum import Place
@@ -139,6 +140,14 @@ def test_position_that_follows_the_loss_is_found_and_position_that_opposes_it():
     opposed = isocompute(family(position=lambda flops, parameters: 1e-6 * valley(flops, parameters) ** -3))
     assert opposed.follows_chi_pos_unbiased.rho < -0.9
     assert opposed.follows_chi_pos_unbiased.p_falling <= 0.05
+
+
+def test_minima_that_chance_may_have_put_between_the_ends_do_not_tell(monkeypatch):
+    assert isocompute(family(noise=0.01)).telling > 0
+    monkeypatch.setattr(module, "LEAST_SHARE", 1.1)
+    found = isocompute(family(noise=0.01))
+    assert found.telling == 0
+    assert found.follows_chi_pos.reason.endswith("or as likely there as between them: size alone may explain both")
 
 
 def test_runs_of_one_size_are_replicates_averaged_in_both_parts():

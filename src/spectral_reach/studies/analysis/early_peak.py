@@ -40,15 +40,15 @@ class EarlyPeak:
         chi_pos: mean of the mini-batches' spectral position there.
         chi_pos_unbiased: the population's, as a ratio of means; its window need not be the same.
         n_units: units of the measurements of chi_pos there.
-        chi_pos_rose: whether its window is a later one than the first.
-        chi_pos_unbiased_rose: the same of the other's.
+        chi_pos_is_later: whether its window is a later one than the first.
+        chi_pos_unbiased_is_later: the same of the other's.
     """
 
     chi_pos: Estimate
     chi_pos_unbiased: Estimate
     n_units: tuple[int, ...]
-    chi_pos_rose: bool
-    chi_pos_unbiased_rose: bool
+    chi_pos_is_later: bool
+    chi_pos_unbiased_is_later: bool
 
 
 def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak, ...]:
@@ -70,8 +70,8 @@ def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak,
             chi_pos=mini.value,
             chi_pos_unbiased=population.value,
             n_units=mini.n_units,
-            chi_pos_rose=mini.rose,
-            chi_pos_unbiased_rose=population.rose,
+            chi_pos_is_later=mini.is_later,
+            chi_pos_unbiased_is_later=population.is_later,
         )
         for mini, population in zip(chi_pos, unbiased, strict=True)
     )
@@ -102,7 +102,7 @@ class _Peak:
 
     value: Estimate
     n_units: tuple[int, ...]
-    rose: bool
+    is_later: bool
 
 
 def _peaks(runs: Sequence[_Early], by: End) -> list[_Peak]:
@@ -110,7 +110,7 @@ def _peaks(runs: Sequence[_Early], by: End) -> list[_Peak]:
     shared = [steps for steps in runs[0].rows if all(steps in run.rows for run in runs)]
     if not shared:
         nothing = Estimate.missing("no window of two measurements lies in the first half of training")
-        return [_Peak(value=nothing, n_units=(), rose=False)] * len(runs)
+        return [_Peak(value=nothing, n_units=(), is_later=False)] * len(runs)
     if len(runs) == 1:
         return [_alone(runs[0], shared, by)]
     found: list[_Peak] = []
@@ -122,7 +122,7 @@ def _peaks(runs: Sequence[_Early], by: End) -> list[_Peak]:
         ]
         i = _highest(values, by)
         best = shared[i]
-        found.append(_Peak(value=ratio_of_means(*run.rows[best]), n_units=(run.n_units[best],), rose=i > 0))
+        found.append(_Peak(value=ratio_of_means(*run.rows[best]), n_units=(run.n_units[best],), is_later=i > 0))
     return found
 
 
@@ -136,7 +136,7 @@ def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> _Peak:
         stderr=math.hypot(*(each.stderr for each in whole)) / math.sqrt(2),
         n=min(each.n for each in whole),
     )
-    return _Peak(value=peak, n_units=tuple(sorted({run.n_units[shared[i]] for i in best})), rose=min(best) > 0)
+    return _Peak(value=peak, n_units=tuple(sorted({run.n_units[shared[i]] for i in best})), is_later=min(best) > 0)
 
 
 def _half(rows: tuple[FloatArray, FloatArray], half: int) -> Estimate:

@@ -11,7 +11,7 @@ size has several runs, that of their spread. Two or three runs happen to agree t
 trusted.
 
 Does position follow the loss from size to size? Only budgets tell at which the loss is lowest at a size between the
-smallest and the largest: where it falls or rises with size throughout, whatever does so too follows it.
+smallest and the largest, and is so in half of its redraws within the errors: elsewhere size alone may explain both.
 
 chi_pos of a mini-batch depends on its units, so its curves use the windows of one number of units, the commonest in the
 family; chi_pos_unbiased uses all.
@@ -44,6 +44,7 @@ from spectral_reach.studies.analysis.study_data import RunData
 
 BUDGETS = 5
 LEAST_SIZES = 3
+LEAST_SHARE = 0.5  # of redraws, for a minimum to count as interior
 LEAST_SPACING = 0.1  # decades: budgets any closer show the same points
 QUANTITIES = ("heldout_loss", "chi_pos", "chi_pos_unbiased")
 _ROUNDING = 1e-9
@@ -79,7 +80,7 @@ class IsoCompute:
         curves: by compute; empty with a ``reason``.
         left_out: runs that take no part, each with its reason.
         n_units: units of a measurement of chi_pos; None where there is none.
-        telling: how many of them have an interior minimum of the loss.
+        telling: how many of them have an interior minimum of the loss, beyond chance.
         follows_chi_pos: does chi_pos follow the held-out loss at these? (``iso_rank``)
         follows_chi_pos_unbiased: does chi_pos_unbiased?
         reason: why there are no curves.
@@ -134,7 +135,7 @@ def isocompute(runs: Sequence[RunData], *, budgets: int = BUDGETS, seed: int = 0
     spans = {p: _common([path.span for path in paths]) for p, paths in sizes.items()}
     chosen = _budgets(list(spans.values()), budgets)
     curves = tuple(_curve(at, {p: sizes[p] for p, span in spans.items() if _within(at, span)}, seed) for at in chosen)
-    telling = [curve for curve in curves if curve.heldout_loss.place is Place.INTERIOR]
+    telling = [curve for curve in curves if _tells(curve)]
     reason = None if curves else f"at no compute do {LEAST_SIZES} sizes have both held-out losses and spectral position"
     return IsoCompute(
         curves=curves,
@@ -220,11 +221,24 @@ def _estimate(runs: Sequence[Interpolated | None], what: str) -> Estimate:
     return Estimate(value=value, stderr=max(between, 0.0 if math.isnan(own) else own), n=len(known))
 
 
+def _tells(curve: IsoCurve) -> bool:
+    lowest = curve.heldout_loss
+    return lowest.place is Place.INTERIOR and lowest.share_interior >= LEAST_SHARE
+
+
+def _why_none_tells(curves: Sequence[IsoCurve]) -> str:
+    at = "the one budget" if len(curves) == 1 else f"all {len(curves)} budgets"
+    if all(curve.heldout_loss.place is None for curve in curves):
+        return f"at {at} no minimum of the held-out loss is known: {curves[0].heldout_loss.reason}"
+    return (
+        f"at {at} the held-out loss is lowest at the smallest or the largest size, or as likely there as between them: "
+        "size alone may explain both"
+    )
+
+
 def _follows(curves: Sequence[IsoCurve], telling: Sequence[IsoCurve], quantity: str, seed: int) -> RankCorrelation:
     if curves and not telling:
-        at = "the one budget" if len(curves) == 1 else f"all {len(curves)} budgets"
-        reason = f"at {at} the held-out loss is lowest at the smallest or the largest size: it goes with size alone, "
-        return undefined_rank(reason + "as position does", n=0, sizes=0)
+        return undefined_rank(_why_none_tells(curves), n=0, sizes=0)
     curves = telling
     sizes = sorted({point.parameters for curve in curves for point in curve.points})
     table = np.full((4, len(curves), len(sizes)), math.nan)

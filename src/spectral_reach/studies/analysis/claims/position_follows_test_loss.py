@@ -2,7 +2,7 @@
 
 Statistic: at every budget of FLOPs where the held-out loss has an interior minimum over sizes the sizes are ranked by
 held-out loss and by spectral position; the mean of the budgets' Spearman correlations (``iso_rank``). At other budgets
-the loss goes with size alone, and so does whatever falls or rises with size (``isocompute``).
+size alone may explain both (``isocompute``).
 
 Supported if it is positive, with one-sided permutation p <= 0.05 over the sizes, and positive in 97.5% of redraws
 within the errors; contradicted by the same with the sign turned round; else inconclusive. Fewer than four sizes

@@ -29,7 +29,7 @@ from spectral_reach.studies.analysis.verdict import Verdict, below
 
 def judge_fall(family: FamilyData, measure: str) -> Judgement:
     """The rule of this file's head; also that of the ViTs' claims."""
-    ratios, rose = _late_over_peak(family, measure, "low")
+    ratios, later = _late_over_peak(family, measure, "low")
     ratio = as_factor(ratios.mean)
     verdict = below(ratio, 1.0)
     if verdict == Verdict.CONTRADICTED and not _late_over_peak(family, measure, "high")[0].mean.low > 0:
@@ -40,20 +40,20 @@ def judge_fall(family: FamilyData, measure: str) -> Judgement:
         n=sum(run.is_finished for run in family.runs),
         counted="runs",
         verdict=verdict,
-        reason=_sentence(verdict, ratios, rose) if ratios.reason is None else f"Not decided: {ratios.reason}",
+        reason=_sentence(verdict, ratios, later) if ratios.reason is None else f"Not decided: {ratios.reason}",
     )
 
 
 def _late_over_peak(family: FamilyData, measure: str, by: End) -> tuple[SizeRatios, int]:
     """The ratios, and in how many sizes most runs have their peak after the first window."""
     pairs: dict[int, list[Pair]] = {}
-    rose = 0
+    later = 0
     peak_units: set[int] = set()
     late_units: set[int] = set()
     for parameters in sorted({run.parameters for run in family.runs if run.is_finished}):
         runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
         peaks = early_peaks(runs, by=by)
-        rose += 2 * sum(getattr(peak, f"{measure}_rose") for peak in peaks) > len(peaks)
+        later += 2 * sum(getattr(peak, f"{measure}_is_later") for peak in peaks) > len(peaks)
         for run, peak in zip(runs, peaks, strict=True):
             late = late_average(run)
             pairs.setdefault(parameters, []).append(
@@ -63,16 +63,16 @@ def _late_over_peak(family: FamilyData, measure: str, by: End) -> tuple[SizeRati
             late_units.update(late.n_units)
     if measure == "chi_pos" and len(peak_units | late_units) > 1:
         why = f"mini-batches of {_units(peak_units)} units at the peak and of {_units(late_units)} late do not compare"
-        return SizeRatios.missing(why), rose
-    return size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}")), rose
+        return SizeRatios.missing(why), later
+    return size_ratios(pairs, (f"the late average of {measure}", f"the early peak of {measure}")), later
 
 
-def _sentence(verdict: Verdict, ratios: SizeRatios, rose: int) -> str:
+def _sentence(verdict: Verdict, ratios: SizeRatios, later: int) -> str:
     fallen = int((ratios.logs < 0).sum())
     factors = np.exp(ratios.logs)
     span = " and ".join(f"{factors[i]:.2g} at {size(ratios.parameters[i])}" for i in sorted({0, len(factors) - 1}))
     course = f"in {fallen} of {len(factors)} sizes the late average lies below the peak: {span} parameters"
-    course += f"; an early rise to it shows in {rose} of {len(factors)}"
+    course += f"; that is in a later window than the first in {later} of {len(factors)}"
     match verdict:
         case Verdict.SUPPORTED:
             return f"It falls; {course}"
