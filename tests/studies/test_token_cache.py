@@ -257,11 +257,12 @@ def test_a_build_that_cannot_write_is_told(root: Path, number: int) -> None:
         cached_files("key", write)
 
 
-def test_an_error_of_neither_reading_nor_writing_for_sure_is_left_as_it_is(root: Path) -> None:
+def test_an_error_of_neither_reading_nor_writing_for_sure_is_told_as_of_either(root: Path) -> None:
     def fail(folder: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+    told = "key cannot be built: Input/output error. Check the disk of what it is built from and its own, or set SPEC"
+    with pytest.raises(RecordError, match=told):
         cached_files("key", fail)
 
 

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from spectral_reach.studies.data.dataset import Batch, Dataset, Part
 
+SAMPLING = 2
+"""Raised when other units are drawn for the same purpose, seed and step: no run goes on with others."""
+
 # The first word of a SeedSequence says what the numbers are for: no stream is ever shared by two purposes.
 _TRAINING = 1
 _MEASUREMENT = {"train": 2, "heldout": 3}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from spectral_reach.records.atomic import built_aside, make_folder, remove_leftovers, write_atomically
-from spectral_reach.records.errors import write_errors_told
+from spectral_reach.records.errors import RecordError, write_errors_told
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def cached_files(key: str, build: Callable[[Path], None]) -> dict[str, Path]:
     rewritten, so one that another process has mapped stays as it is.
 
     Raises:
-        RecordError: the cache folder cannot be written.
+        RecordError: the cache folder cannot be written, or not be told from what it is built from.
         ValueError: a file that ``build`` opens elsewhere cannot be read.
     """
 
@@ -107,11 +107,15 @@ def _built_aside(folder: Path, build: Callable[[Path], None]) -> Path:
     try:
         return built_aside(folder / "files", build)
     except OSError as error:
-        if error.errno in _OF_WRITING or (error.filename and Path(error.filename).is_relative_to(folder)):
+        named = isinstance(error.filename, str | os.PathLike)
+        if error.errno in _OF_WRITING or (named and Path(error.filename).is_relative_to(folder)):
             with write_errors_told(folder, ELSEWHERE):
                 raise
-        if not error.filename:
-            raise  # as likely of a source as of the cache: the traceback tells
+        if not named:
+            raise RecordError(
+                f"{folder} cannot be built: {error.strerror or error}. Check the disk of what it is built from and its "
+                f"own, or {ELSEWHERE}."
+            ) from error
         raise ValueError(
             f"{error.filename} cannot be read: {error.strerror}; expected a readable file. Check the path and its "
             "permissions."

@@ -11,6 +11,8 @@ from spectral_reach.studies import data as data_sets
 from spectral_reach.studies import models
 from spectral_reach.studies.config import SettingTypeError, as_mapping, check, check_types, from_mapping
 from spectral_reach.studies.data import Dataset
+from spectral_reach.studies.data.batches import SAMPLING
+from spectral_reach.studies.data.outline import Outline
 from spectral_reach.studies.models.registry import ModelConfig, name_of
 from spectral_reach.studies.training.config import MeasurementConfig, TrainingConfig
 
@@ -143,6 +145,7 @@ def facts_of(data: Dataset, model: ModelConfig) -> dict[str, Any]:
         "data_description": data.description,
         "train_units": data.units("train"),
         "heldout_units": data.units("heldout"),
+        "sampling": SAMPLING,
         **data.facts,
     }
 
@@ -170,10 +173,11 @@ def check_data(config: RunConfig, data: Dataset) -> None:
             f"Run {config.name!r} has batch_size {config.training.batch_size}; expected at most {data.units('train')}, "
             "the training units of its data."
         )
-    if config.measurement.heldout_units > data.units("heldout"):
+    # What an outline says of sizes is an estimate.
+    if config.measurement.heldout_units > data.units("heldout") and not isinstance(data, Outline):
         raise ValueError(
             f"Run {config.name!r} has measurement.heldout_units {config.measurement.heldout_units}; expected at most "
-            f"{data.units('heldout')}, the held-out units of its data."
+            f"{data.units('heldout')}, the held-out units of its data. Set it to that or less, or to 0 for none."
         )
 
 
