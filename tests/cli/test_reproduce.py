@@ -17,6 +17,7 @@ from spectral_reach.figures.errors import NothingToDrawError
 from spectral_reach.figures.registry import FIGURES, FigureEntry
 from spectral_reach.records.errors import RecordError
 from spectral_reach.studies import registry
+from spectral_reach.studies.engines.errors import EngineRefusedError
 from spectral_reach.studies.plan import StudyPlan
 from studies import small_tasks
 
@@ -96,6 +97,26 @@ def test_a_study_whose_report_fails_does_not_keep_the_others_from_theirs(
     assert "1 of 2 studies failed" in errors
     assert (out / small_tasks.STUDY / "summary.md").is_file()
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "told"),
+    [
+        (EngineRefusedError("No Ray cluster answers at 'nowhere:1'"), ExitCode.BAD_INPUT, "No Ray cluster answers"),
+        (ModuleNotFoundError("No module named 'ray'", name="ray"), ExitCode.FAILED, "ray"),
+    ],
+)
+def test_an_engine_that_cannot_execute_anything_is_told_once(
+    refusal: Exception, code: ExitCode, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(running, "run_study", refuse)
+    got, _, errors = invoke("reproduce", "all", "--preset", "toy", "--out", tmp_path / "all")
+    assert got == code
+    assert errors.count(told) == 1
+    assert "Traceback" not in errors
 
 
 def test_what_keeps_every_study_from_beginning_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,7 @@ def test_a_worker_that_is_asked_to_stop_in_the_last_step_says_so_as_well(tmp_pat
     assert worker.stdin is not None
     worker.stdin.write(json.dumps(str(tmp_path)).encode() + b"\n")
     worker.stdin.flush()
-    assert next(lines(worker)) == {"finished": str(tmp_path)}
+    assert next(lines(worker)) == {"finished": str(tmp_path), "leaving": True}
     assert end(worker) == ExitCode.STOPPED
 
 
@@ -316,7 +316,7 @@ def test_what_a_run_prints_goes_to_its_own_log(tmp_path: Path) -> None:
         folder.mkdir()
         worker.stdin.write(json.dumps(str(folder)).encode() + b"\n")
         worker.stdin.flush()
-        assert next(heard) == {"finished": str(folder)}
+        assert next(heard) == {"finished": str(folder), "leaving": False}
         said = (folder / "log.txt").read_text().splitlines()
         assert sorted(said) == [f"printed by {name}", f"said by {name}"]
     worker.stdin.close()
@@ -446,7 +446,7 @@ def test_a_worker_sees_its_own_device_alone_and_hands_it_on(tmp_path: Path, monk
         "for line in sys.stdin:\n"
         "    with open(os.path.join(json.loads(line), 'device.txt'), 'w') as file:\n"
         "        file.write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
-        "    print(json.dumps({'finished': json.loads(line)}), flush=True)\n"
+        "    print(json.dumps({'finished': json.loads(line), 'leaving': False}), flush=True)\n"
     )
     monkeypatch.setattr(subprocess, "Popen", lambda _, **given: popen([sys.executable, "-c", script], **given))
     runs = [

@@ -83,7 +83,7 @@ def _run(
     """Every study in a folder of its name; what failed is told at the end."""
     from spectral_reach.cli.running import run_study
     from spectral_reach.records.errors import RecordError
-    from spectral_reach.studies.engines.errors import RunsFailedError, reason_of
+    from spectral_reach.studies.engines.errors import EngineRefusedError, RunsFailedError, reason_of
 
     failures: list[Exception] = []
     unexpected: dict[str, str] = {}
@@ -94,6 +94,8 @@ def _run(
         except (RunsFailedError, RecordError) as failure:
             stderr().print(f"{name}: {failure}", markup=False)
             failures.append(failure)
+        except (ImportError, EngineRefusedError):  # no study can be run
+            raise
         except Exception as error:  # a defect of one study must not cost the others
             unexpected[name] = reason_of(error)
             stderr().print(f"{name}: {unexpected[name]}", markup=False)

@@ -2,8 +2,9 @@
 
 The parent writes the folder of a run to stdin, as a line of JSON, and the next one when it has heard of the end: most
 of the start of a process goes into imports, which several short runs share. Stdout carries a line of JSON for each
-``Progress``, one with ``FINISHED`` when a run has come to its end, and one with ``REFUSED`` where a folder refused to
-be read or written: a log on the same full disk could not say so. What is logged or printed goes to the log of the run.
+``Progress``, one with ``FINISHED`` when a run has come to its end, which says by ``LEAVING`` whether the process takes
+no other, and one with ``REFUSED`` where a folder refused to be read or written: a log on the same full disk could not
+say so. What is logged or printed goes to the log of the run.
 A run that fails ends the process. SIGTERM asks for a checkpoint and an end. At the end of stdin the parent is gone, or
 has no more for this worker, which goes too. Exit codes: ``ExitCode``.
 """
@@ -29,6 +30,7 @@ from spectral_reach.studies.engines.run_log import FORMAT, RunLog
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
 
 FINISHED = "finished"
+LEAVING = "leaving"
 REFUSED = "refused"
 
 _SECONDS_BETWEEN_LINES = 0.2
@@ -79,8 +81,9 @@ def main() -> ExitCode:
         sys.stdout.flush()
         # A model and its graph may hold each other: the next run should find their memory.
         gc.collect()
-        _send(channel, {FINISHED: str(folder)})
-        if should_stop():  # after the last step
+        is_leaving = should_stop()  # asked for after the last step
+        _send(channel, {FINISHED: str(folder), LEAVING: is_leaving})
+        if is_leaving:
             return ExitCode.STOPPED
     raise AssertionError("the end of stdin ends the process")
 

@@ -30,6 +30,10 @@ class RunsFailedError(RuntimeError):
         )
 
 
+class EngineRefusedError(ValueError):
+    """An engine cannot execute anything with the options that it was given: no cluster at an address, too few GPUs."""
+
+
 class FoldersRefusedError(RunsFailedError, RecordError):
     """Every failure is a folder that could not be read or written: the runs or tasks are not to blame."""
 

@@ -19,7 +19,7 @@ from spectral_reach.studies.engines.queue import RunQueue
 from spectral_reach.studies.engines.resources import environment_of_run
 from spectral_reach.studies.engines.run_log import RunLog
 from spectral_reach.studies.training.progress import OnProgress, Progress, ignore
-from spectral_reach.studies.worker import FINISHED, REFUSED
+from spectral_reach.studies.worker import FINISHED, LEAVING, REFUSED
 
 _SECONDS_TO_CHECKPOINT = 30.0
 _SECONDS_TO_LEAVE = 5.0
@@ -109,7 +109,10 @@ class _Workers:
         self._selector.unregister(worker.stdout)
         self.running.remove(worker)
         if worker.is_finished:
-            self._idle.append(worker)
+            if worker.is_leaving:
+                worker.dismiss()
+            else:
+                self._idle.append(worker)
             return None
         return worker.failure()
 
@@ -122,6 +125,7 @@ class _Worker:
         run: in hand.
         latest: what the run has said last.
         is_finished: whether the run has come to its end.
+        is_leaving: whether the process takes no other run after it.
         refused: what a folder said that could not be read or written.
     """
 
@@ -168,6 +172,7 @@ class _Worker:
         self.run = run
         self.latest = run.progress("starting")
         self.is_finished = False
+        self.is_leaving = False
         self._log = RunLog(run.folder)
 
     def _ask(self) -> None:
@@ -191,6 +196,7 @@ class _Worker:
                 self.refused = message[REFUSED]
             elif FINISHED in message:
                 self.is_finished = True
+                self.is_leaving = message[LEAVING]
             else:
                 self.latest = Progress(**message)
                 on_progress(self.latest)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from spectral_reach.studies.engines.errors import EngineRefusedError
 from spectral_reach.studies.engines.resources import available_cores
 
 _OBJECT_STORE = 100 * 2**20
@@ -46,7 +47,7 @@ def connected(address: str | None, *, cpus: float, gpus: float | None) -> Iterat
 
     if ray.is_initialized():
         if address is not None:
-            raise ValueError(
+            raise EngineRefusedError(
                 f"address is {address!r}, and this process is connected to a Ray already; expected None, to use that "
                 "one. Leave it out, or call ray.shutdown() first."
             )
@@ -69,7 +70,7 @@ def connected(address: str | None, *, cpus: float, gpus: float | None) -> Iterat
             _knock(address)
             ray.init(address=address, **_QUIET)
         except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise EngineRefusedError(
                 f"No Ray cluster answers at {address!r}: {str(error).rstrip('.')}. Check the address and that the "
                 "cluster is up, or leave the address out for a Ray of this machine alone."
             ) from error
@@ -77,7 +78,7 @@ def connected(address: str | None, *, cpus: float, gpus: float | None) -> Iterat
         share = _share_of_gpus(gpus)
         here = _gpus_of_cluster()
         if address == "local" and here < share:
-            raise ValueError(
+            raise EngineRefusedError(
                 f"A run takes {share:g} GPUs, and Ray finds {here:g} on this machine; expected at most as many. Ask "
                 "for fewer, or give the address of a cluster that has them."
             )
