@@ -39,7 +39,7 @@ def test_the_peak_of_a_flat_curve_is_not_too_high(seeds):
     peaks, highest = [], []
     for first in range(0, 60, seeds):
         runs = [as_run_data(replace(flat, seed=first + i)) for i in range(seeds)]
-        peaks += [peak.chi_pos_unbiased for peak in early_peaks(runs)]
+        peaks += [peak.value for peak in early_peaks(runs, "chi_pos_unbiased")]
         early = [w for w in windows(runs[0].measurements) if w.first_step >= 15 and w.last_step < 50]
         highest.append(max(w.chi_pos_unbiased.value for w in early))
     values = np.array([peak.value for peak in peaks])
@@ -53,11 +53,12 @@ def test_the_peak_of_a_flat_curve_is_not_too_high(seeds):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_clear_peak_is_found_where_it_is(seeds):
     runs = [as_run_data(replace(RUN, position_noise=1e-8, batch_noise=1e-8, seed=seed)) for seed in range(seeds)]
-    for run, peak in zip(runs, early_peaks(runs), strict=True):
-        (highest,) = [w for w in windows(run.measurements) if w.first_step <= 15 <= w.last_step]
-        assert peak.chi_pos_unbiased.value == pytest.approx(highest.chi_pos_unbiased.value, rel=0.01)
-        assert peak.chi_pos.value == pytest.approx(highest.chi_pos.value, rel=0.01)
-        assert peak.n_units == (32,)
+    for measure in ("chi_pos_unbiased", "chi_pos"):
+        for run, peak in zip(runs, early_peaks(runs, measure), strict=True):
+            (highest,) = [w for w in windows(run.measurements) if w.first_step <= 15 <= w.last_step]
+            assert peak.value.value == pytest.approx(getattr(highest, measure).value, rel=0.01)
+            assert peak.n_units == (32,)
+            assert peak.is_later
 
 
 def with_a_wild_window(run: SyntheticRun, level: float, seed: int) -> RunData:
@@ -82,9 +83,10 @@ def test_the_noisiest_window_is_not_the_peak_but_may_be():
             with_a_wild_window(replace(RUN, position_noise=2e-7, batch_noise=1e-8, seed=seed), 1e-5, seed)
             for seed in (first, first + 1)
         ]
-        for peak, possible in zip(early_peaks(runs), early_peaks(runs, by="high"), strict=True):
-            wild += peak.chi_pos_unbiased.value != pytest.approx(2e-5, rel=0.1)
-            assert possible.chi_pos_unbiased.n == 2
+        both = (early_peaks(runs, "chi_pos_unbiased", by=end) for end in ("low", "high"))
+        for peak, possible in zip(*both, strict=True):
+            wild += peak.value.value != pytest.approx(2e-5, rel=0.1)
+            assert possible.value.n == 2
     assert wild <= 2  # of 24
 
 
@@ -105,8 +107,8 @@ def test_what_is_above_the_surest_early_window_only_is_no_rise():
 
 
 def test_a_run_without_an_early_window_has_no_peak():
-    (short,) = early_peaks([as_run_data(replace(RUN, steps=6))])
-    assert "first half of training" in short.chi_pos.reason
+    (short,) = early_peaks([as_run_data(replace(RUN, steps=6))], "chi_pos")
+    assert "first half of training" in short.value.reason
     assert short.n_units == ()
 
 
@@ -117,7 +119,7 @@ def test_windows_of_two_measurements_do():
     columns = {name: getattr(run.measurements, name)[kept] for name in run.measurements.__slots__}
     sparse = replace(run, measurements=type(run.measurements)(**columns))
     for runs in ([sparse], [sparse, sparse]):
-        assert early_peaks(runs)[0].chi_pos_unbiased.value == pytest.approx(2e-5, rel=0.05)
+        assert early_peaks(runs, "chi_pos_unbiased")[0].value.value == pytest.approx(2e-5, rel=0.05)
 
 
 def test_ratios_are_those_of_the_means_over_seeds():

@@ -33,48 +33,45 @@ End = Literal["low", "high"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EarlyPeak:
+class Peak:
     """The peak of one run.
 
     Attributes:
-        chi_pos: mean of the mini-batches' spectral position there.
-        chi_pos_unbiased: the population's, as a ratio of means; its window need not be the same.
-        n_units: units of the measurements of chi_pos there.
-        chi_pos_is_later: whether its window is a later one than the first.
-        chi_pos_unbiased_is_later: the same of the other's.
+        value: of chi_pos the mean over the window's mini-batches; of chi_pos_unbiased the ratio of means.
+        n_units: units of the measurements there.
+        is_later: whether its window is a later one than the first.
     """
 
-    chi_pos: Estimate
-    chi_pos_unbiased: Estimate
+    value: Estimate
     n_units: tuple[int, ...]
-    chi_pos_is_later: bool
-    chi_pos_unbiased_is_later: bool
+    is_later: bool
 
 
-def early_peaks(runs: Sequence[RunData], *, by: End = "low") -> tuple[EarlyPeak, ...]:
+def early_peaks(runs: Sequence[RunData], measure: str, *, by: End = "low") -> tuple[Peak, ...]:
     """The peaks of the runs of one size, among the windows (``windows.group``) wholly before half of their steps.
 
     A window has two measurements at least, and all runs have it. Errors are those of the chosen windows, not of the
-    choice. ``by`` says by which end of their intervals windows are chosen.
+    choice.
+
+    Args:
+        runs: of one size.
+        measure: ``chi_pos`` or ``chi_pos_unbiased``.
+        by: by which end of their intervals windows are chosen.
     """
-    chi_pos = _peaks([_Early(run, run.measurements.chi_pos, np.ones(len(run.measurements))) for run in runs], by)
-    unbiased = _peaks(
-        [
-            _Early(run, run.measurements.delta_loss_unbiased, run.measurements.chi_loss * run.measurements.chi_net)
-            for run in runs
-        ],
-        by,
-    )
-    return tuple(
-        EarlyPeak(
-            chi_pos=mini.value,
-            chi_pos_unbiased=population.value,
-            n_units=mini.n_units,
-            chi_pos_is_later=mini.is_later,
-            chi_pos_unbiased_is_later=population.is_later,
-        )
-        for mini, population in zip(chi_pos, unbiased, strict=True)
-    )
+    early = [_Early(run, *_parts(run, measure)) for run in runs]
+    shared = [steps for steps in early[0].rows if all(steps in run.rows for run in early)]
+    if not shared:
+        nothing = Estimate.missing("no window of two measurements lies in the first half of training")
+        return (Peak(value=nothing, n_units=(), is_later=False),) * len(runs)
+    if len(early) == 1:
+        return (_alone(early[0], shared, by),)
+    return tuple(_chosen_by(run, [other for other in early if other is not run], shared, by) for run in early)
+
+
+def _parts(run: RunData, measure: str) -> tuple[FloatArray, FloatArray]:
+    """Numerators and denominators of the measurements."""
+    m = run.measurements
+    return (m.chi_pos, np.ones(len(m))) if measure == "chi_pos" else (m.delta_loss_unbiased, m.chi_loss * m.chi_net)
 
 
 _Steps = tuple[int, int]
@@ -95,38 +92,18 @@ class _Early:
                 self.n_units[steps] = int(m.n_units[rows.start])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Peak:
-    """The peak of one quantity: its value, the units of the windows behind it, and whether the first is not among
-    them."""
-
-    value: Estimate
-    n_units: tuple[int, ...]
-    is_later: bool
-
-
-def _peaks(runs: Sequence[_Early], by: End) -> list[_Peak]:
-    """The peak of every run."""
-    shared = [steps for steps in runs[0].rows if all(steps in run.rows for run in runs)]
-    if not shared:
-        nothing = Estimate.missing("no window of two measurements lies in the first half of training")
-        return [_Peak(value=nothing, n_units=(), is_later=False)] * len(runs)
-    if len(runs) == 1:
-        return [_alone(runs[0], shared, by)]
-    found: list[_Peak] = []
-    for run in runs:
-        others = [other for other in runs if other is not run]
-        values = [
-            ratio_of_means(*(np.concatenate([other.rows[steps][side] for other in others]) for side in (0, 1)))
-            for steps in shared
-        ]
-        i = _highest(values, by)
-        best = shared[i]
-        found.append(_Peak(value=ratio_of_means(*run.rows[best]), n_units=(run.n_units[best],), is_later=i > 0))
-    return found
+def _chosen_by(run: _Early, others: Sequence[_Early], shared: Sequence[_Steps], by: End) -> Peak:
+    """The peak of a run in the window that the other seeds choose."""
+    values = [
+        ratio_of_means(*(np.concatenate([other.rows[steps][side] for other in others]) for side in (0, 1)))
+        for steps in shared
+    ]
+    i = _highest(values, by)
+    best = shared[i]
+    return Peak(value=ratio_of_means(*run.rows[best]), n_units=(run.n_units[best],), is_later=i > 0)
 
 
-def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> _Peak:
+def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> Peak:
     halves = [[_half(run.rows[steps], half) for steps in shared] for half in (0, 1)]
     best = [_highest(half, by) for half in halves]
     whole = [ratio_of_means(*run.rows[shared[i]]) for i in best]
@@ -136,7 +113,7 @@ def _alone(run: _Early, shared: Sequence[_Steps], by: End) -> _Peak:
         stderr=math.hypot(*(each.stderr for each in whole)) / math.sqrt(2),
         n=min(each.n for each in whole),
     )
-    return _Peak(value=peak, n_units=tuple(sorted({run.n_units[shared[i]] for i in best})), is_later=min(best) > 0)
+    return Peak(value=peak, n_units=tuple(sorted({run.n_units[shared[i]] for i in best})), is_later=min(best) > 0)
 
 
 def _half(rows: tuple[FloatArray, FloatArray], half: int) -> Estimate:

@@ -52,13 +52,11 @@ def _late_over_peak(family: FamilyData, measure: str, by: End) -> tuple[SizeRati
     late_units: set[int] = set()
     for parameters in sorted({run.parameters for run in family.runs if run.is_finished}):
         runs = [run for run in family.runs if run.is_finished and run.parameters == parameters]
-        peaks = early_peaks(runs, by=by)
-        later += 2 * sum(getattr(peak, f"{measure}_is_later") for peak in peaks) > len(peaks)
+        peaks = early_peaks(runs, measure, by=by)
+        later += 2 * sum(peak.is_later for peak in peaks) > len(peaks)
         for run, peak in zip(runs, peaks, strict=True):
             late = late_average(run)
-            pairs.setdefault(parameters, []).append(
-                Pair(seed=run.seed, above=getattr(late, measure), below=getattr(peak, measure))
-            )
+            pairs.setdefault(parameters, []).append(Pair(seed=run.seed, above=getattr(late, measure), below=peak.value))
             peak_units.update(peak.n_units)
             late_units.update(late.n_units)
     if measure == "chi_pos" and len(peak_units | late_units) > 1:
