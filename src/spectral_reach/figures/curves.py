@@ -60,22 +60,28 @@ def draw_band(
     axes: Axes, curve: Sequence[Point], floor: float, colour: Colour, along: Callable[[Point], float] = flops_of
 ) -> None:
     """One standard error to both sides of the curve; ``along`` gives the horizontal place of a point."""
-    for part, is_sure in _stretches(curve, floor):
-        low = [max(p.value - p.stderr, floor) for p in part]
-        high = [p.value + p.stderr for p in part]
+    x = [along(p) for p in curve]
+    low, high = [p.value - p.stderr for p in curve], [p.value + p.stderr for p in curve]
+    for rows, is_sure in stretches(low, high, floor):
         alpha = BAND_ALPHA if is_sure else FAINT_BAND_ALPHA
-        axes.fill_between([along(p) for p in part], low, high, color=colour, alpha=alpha, linewidth=0)
+        ends = [max(low[i], floor) for i in rows], [high[i] for i in rows]
+        axes.fill_between([x[i] for i in rows], *ends, color=colour, alpha=alpha, linewidth=0)
 
 
-def _stretches(curve: Sequence[Point], floor: float) -> Iterator[tuple[list[Point], bool]]:
-    """Where a band is drawn, and whether its values exceed their errors; neighbouring stretches share a point."""
+def stretches(low: Sequence[float], high: Sequence[float], floor: float | None) -> Iterator[tuple[list[int], bool]]:
+    """The rows of each piece of a band from ``low`` to ``high``, and whether ``low`` stays above 0 there.
 
-    def kind(pair: tuple[Point, Point]) -> bool | None:
-        if any(math.isnan(p.stderr) or p.value + p.stderr <= floor for p in pair):
+    Rows whose ends are unknown, or that lie wholly at or below ``floor``, are in none; neighbouring pieces share a row.
+    Without a floor the axis is linear, where 0 is a value like others.
+    """
+    lowest = -math.inf if floor is None else floor
+
+    def kind(pair: tuple[int, int]) -> bool | None:
+        if any(math.isnan(low[i]) or math.isnan(high[i]) or high[i] <= lowest for i in pair):
             return None
-        return all(p.value > p.stderr for p in pair)
+        return floor is None or all(low[i] > 0 for i in pair)
 
-    for is_sure, stretch in groupby(pairwise(curve), key=kind):
+    for is_sure, stretch in groupby(pairwise(range(len(low))), key=kind):
         pairs = list(stretch)
         if is_sure is not None:
             yield [pairs[0][0], *(second for _, second in pairs)], is_sure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,16 +130,22 @@ def cost(*runs: RunData) -> Cost:
     """What these runs have cost together, as far as it is on record."""
     sittings = [sitting for run in runs for sitting in run.usage]
     return Cost(
-        seconds=_total(_numbers(sittings, "seconds")),
+        seconds=together(_numbers(sittings, "seconds")),
         peak_bytes=max(_numbers(sittings, "peak_bytes"), default=math.nan),
-        flops=_total(float(run.losses.flops.max()) for run in runs if len(run.losses)),
+        flops=together(float(run.losses.flops.max()) for run in runs if len(run.losses)),
         ended=max((began + seconds for began, seconds in _ends(sittings)), default=math.nan),
     )
 
 
 def time_of(*tasks: TaskState) -> float:
     """The seconds of these tasks together, as far as they are on record; NaN if none is."""
-    return _total(task.seconds for task in tasks if not math.isnan(task.seconds))
+    return together(task.seconds for task in tasks)
+
+
+def together(values: Iterable[float]) -> float:
+    """The sum of those that are known; NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) if known else math.nan
 
 
 def _name(path: Path) -> str:
@@ -170,8 +176,3 @@ def _ends(sittings: list[Mapping[str, object]]) -> Iterator[tuple[float, float]]
         began, seconds = sitting.get("began"), sitting.get("seconds")
         if isinstance(began, int | float) and isinstance(seconds, int | float):
             yield float(began), float(seconds)
-
-
-def _total(values: Iterator[float]) -> float:
-    listed = list(values)
-    return math.fsum(listed) if listed else math.nan

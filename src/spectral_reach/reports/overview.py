@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from spectral_reach import __version__
 from spectral_reach.reports.amounts import UNKNOWN, compute, counted, duration, memory, moment
-from spectral_reach.reports.collected import StudyRecord, cost, time_of
+from spectral_reach.reports.collected import StudyRecord, cost, time_of, together
 from spectral_reach.reports.markup import Markup, element, joined
 from spectral_reach.reports.private_paths import without_paths
 from spectral_reach.reports.tables import Cell, number, table, text
@@ -25,7 +25,7 @@ def overview(studies: Sequence[StudyRecord], now: float) -> Markup:
         ("studies", f"{sum(study.is_finished for study in studies)} of {len(studies)} finished"),
         ("runs", _of(*finished)),
         ("tasks", _of(*tasks)),
-        (_time_name(studies), duration(_together(spent.seconds, time_of(*(t for s in studies for t in s.tasks))))),
+        (_time_name(studies), duration(together((spent.seconds, time_of(*(t for s in studies for t in s.tasks)))))),
         ("training compute", compute(spent.flops)),
         ("peak memory of a run", memory(spent.peak_bytes)),
     )
@@ -72,11 +72,6 @@ def _time_name(studies: Sequence[StudyRecord]) -> str:
     """What the time is of; tasks done by a version that kept no record of their time are left out of it."""
     untimed = sum(study.tasks_untimed for study in studies)
     return "time of all runs and tasks" + (f" ({counted(untimed, 'task')} not timed)" if untimed else "")
-
-
-def _together(*seconds: float) -> float:
-    known = [each for each in seconds if not math.isnan(each)]
-    return math.fsum(known) if known else math.nan
 
 
 def _of(finished: int, planned: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import groupby, pairwise
 from typing import Any
 
+from spectral_reach.figures.curves import stretches
 from spectral_reach.reports.colours import FAINT, Colour
 from spectral_reach.studies.analysis.estimate import Estimate
 from spectral_reach.studies.analysis.numbers import small, with_error
@@ -108,14 +108,6 @@ def band(
     what reaches down to 0 is faint, as in the static figures.
     """
     lowest = -math.inf if floor is None else floor
-
-    def alpha(pair: tuple[int, int]) -> float | None:
-        if any(math.isnan(low[i]) or math.isnan(high[i]) or high[i] <= lowest for i in pair):
-            return None
-        return BAND_ALPHA if floor is None or all(low[i] > 0 for i in pair) else FAINT_BAND_ALPHA
-
-    stretches = [(a, list(pairs)) for a, pairs in groupby(pairwise(range(len(x))), key=alpha) if a is not None]
-    pieces = [(a, [pairs[0][0], *(second for _, second in pairs)]) for a, pairs in stretches]
     return [
         {
             "type": "scatter",
@@ -123,12 +115,12 @@ def band(
             "x": [x[i] for i in rows] + [x[i] for i in reversed(rows)],
             "y": [high[i] for i in rows] + [max(low[i], lowest) for i in reversed(rows)],
             "fill": "toself",
-            "fillcolor": colour.faded(strength).token,
+            "fillcolor": colour.faded(BAND_ALPHA if is_sure else FAINT_BAND_ALPHA).token,
             "line": {"width": 0, "color": colour.token},
             "hoverinfo": "skip",
             "meta": dict(meta),
         }
-        for strength, rows in pieces
+        for rows, is_sure in stretches(low, high, floor)
     ]
 
 
