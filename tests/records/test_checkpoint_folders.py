@@ -1,7 +1,6 @@
 """Checkpoints: bit-exact, replaced in one step, and the one before survives a save that fails."""
 
 import errno
-import json
 import os
 import shutil
 from pathlib import Path
@@ -38,7 +37,7 @@ def test_tensors_come_back_bit_for_bit(checkpoints: Checkpoints) -> None:
         "count": torch.tensor(2**62),
         "mask": torch.tensor([True, False]),
     }
-    path = checkpoints.save(300, tensors, {"python": [3, [1, 2], None], "schedule": {"last_epoch": 300}})
+    path = checkpoints.save(300, tensors)
     assert path == checkpoints.folder / "step-000300"
     latest = checkpoints.latest()
     assert latest is not None
@@ -50,8 +49,6 @@ def test_tensors_come_back_bit_for_bit(checkpoints: Checkpoints) -> None:
         assert loaded[name].shape == tensor.shape
         got, want = (t.detach().contiguous().flatten().view(torch.uint8) for t in (loaded[name], tensor))
         assert torch.equal(got, want), name
-    stored = json.loads((latest.path / "state.json").read_text())
-    assert stored == {"python": [3, [1, 2], None], "schedule": {"last_epoch": 300}}
 
 
 def test_extra_files_are_part_of_it(checkpoints: Checkpoints) -> None:
@@ -59,7 +56,7 @@ def test_extra_files_are_part_of_it(checkpoints: Checkpoints) -> None:
         (path / "model").mkdir()
         (path / "model" / "config.json").write_text("{}")
 
-    path = checkpoints.save(1, {}, {}, write_extra)
+    path = checkpoints.save(1, {}, write_extra)
     assert (path / "model" / "config.json").read_text() == "{}"
 
 
@@ -76,7 +73,7 @@ def test_the_newest_are_kept_by_number_not_by_name(tmp_path: Path, keep: int) ->
     checkpoints = Checkpoints(tmp_path, keep=keep)
     steps = [0, 8, 99, 999_999, 1_000_000]
     for step in steps:
-        checkpoints.save(step, {}, {})
+        checkpoints.save(step, {})
     assert names(checkpoints) == sorted(f"step-{step:06d}" for step in steps[-keep:])
     latest = checkpoints.latest()
     assert latest is not None
@@ -85,11 +82,10 @@ def test_the_newest_are_kept_by_number_not_by_name(tmp_path: Path, keep: int) ->
 
 def test_the_same_step_again_replaces_it(checkpoints: Checkpoints) -> None:
     for value in (1.0, 2.0, 3.0):
-        checkpoints.save(5, {"x": torch.tensor(value)}, {"value": value})
+        checkpoints.save(5, {"x": torch.tensor(value)})
     assert names(checkpoints) == ["step-000005"]
     latest = checkpoints.latest()
     assert latest is not None
-    assert json.loads((latest.path / "state.json").read_text()) == {"value": 3.0}
     assert latest.tensors()["x"] == 3.0
 
 
@@ -98,7 +94,7 @@ def test_a_replacement_that_stops_between_its_renames_loses_nothing(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, kill_at: int
 ) -> None:
     # A kill just before the n-th rename: of the old one aside, of the new one in place, of the old one to be deleted.
-    checkpoints.save(5, {"x": torch.tensor(1.0)}, {})
+    checkpoints.save(5, {"x": torch.tensor(1.0)})
     real, calls = os.rename, []
 
     def rename(source: Path, target: Path) -> None:
@@ -110,7 +106,7 @@ def test_a_replacement_that_stops_between_its_renames_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
-            checkpoints.save(5, {"x": torch.tensor(2.0)}, {})
+            checkpoints.save(5, {"x": torch.tensor(2.0)})
     assert len(calls) == kill_at
     latest = checkpoints.latest()
     assert latest is not None
@@ -119,21 +115,21 @@ def test_a_replacement_that_stops_between_its_renames_loses_nothing(
     checkpoints.remove_leftovers()
     assert checkpoints.latest() == latest
     # And again, on top of what that left.
-    checkpoints.save(5, {"x": torch.tensor(4.0)}, {})
-    checkpoints.save(6, {"x": torch.tensor(5.0)}, {})
+    checkpoints.save(5, {"x": torch.tensor(4.0)})
+    checkpoints.save(6, {"x": torch.tensor(5.0)})
     assert names(checkpoints) == ["step-000006"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_a_save_that_raises_leaves_the_one_before(checkpoints: Checkpoints, error: BaseException) -> None:
-    checkpoints.save(1, {"x": torch.tensor(1.0)}, {})
+    checkpoints.save(1, {"x": torch.tensor(1.0)})
 
     def write_extra(path: Path) -> None:
         (path / "half").write_text("half")
         raise error
 
     with pytest.raises(type(error)):
-        checkpoints.save(2, {}, {}, write_extra)
+        checkpoints.save(2, {}, write_extra)
     latest = checkpoints.latest()
     assert latest is not None
     assert latest.tensors()["x"] == 1.0
@@ -145,7 +141,7 @@ def test_what_the_system_says_is_told(checkpoints: Checkpoints) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(RecordError, match=r"step-000002 cannot be written: No space left on device\. Free space"):
-        checkpoints.save(2, {}, {}, full)
+        checkpoints.save(2, {}, full)
     assert names(checkpoints) == []
 
 
@@ -161,16 +157,14 @@ def test_everything_is_flushed_before_it_has_its_name(
         real(folder)
 
     monkeypatch.setattr(atomic, "fsync_tree", fsync_tree)
-    checkpoints.save(1, {}, {}, lambda path: (path / "model.bin").touch())
-    assert flushed == ["model.bin", "state.json", "state.safetensors"]
+    checkpoints.save(1, {}, lambda path: (path / "model.bin").touch())
+    assert flushed == ["model.bin", "state.safetensors"]
 
 
 @pytest.mark.parametrize("file", ["state.safetensors", "model.safetensors"])
 def test_a_damaged_checkpoint_is_told(checkpoints: Checkpoints, file: str) -> None:
     model = torch.nn.Linear(5, 20)
-    path = checkpoints.save(
-        1, {"x": torch.zeros(100)}, {"a": 1}, lambda folder: save_model(model, folder / "model.safetensors")
-    )
+    path = checkpoints.save(1, {"x": torch.zeros(100)}, lambda folder: save_model(model, folder / "model.safetensors"))
     content = (path / file).read_bytes()
     for damaged in (content[: len(content) // 2], b""):
         (path / file).write_bytes(damaged)
@@ -189,7 +183,5 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep is 0; expected 1 or more"):
         Checkpoints(tmp_path, keep=0)
     with pytest.raises(ValueError, match="step is -1; expected 0 or more"):
-        Checkpoints(tmp_path).save(-1, {}, {})
-    with pytest.raises(ValueError, match="JSON"):
-        Checkpoints(tmp_path).save(1, {}, {"a": float("nan")})
+        Checkpoints(tmp_path).save(-1, {})
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from pathlib import Path
 from spectral_reach.records.errors import RecordError
 from spectral_reach.records.run_folder import RunFolder
 folder = RunFolder.create(sys.argv[1], {"name": "a"})
-folder.checkpoints.save(0, {"x": torch.zeros(10)}, {})
+folder.checkpoints.save(0, {"x": torch.zeros(10)})
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 step = 0
 with folder.lock():
@@ -33,7 +33,7 @@ with folder.lock():
         assert folder.measurements.rows()[-1]["step"] == step - 1
         print(error)
     try:
-        folder.checkpoints.save(1, {"x": torch.zeros(100_000)}, {})
+        folder.checkpoints.save(1, {"x": torch.zeros(100_000)})
     except RecordError as error:
         print(error)
 print(step)
@@ -89,11 +89,11 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(small_disk: Pa
 
 def test_a_full_disk_leaves_the_checkpoint_before(small_disk: Path) -> None:
     folder = RunFolder.create(small_disk / "run", {"name": "a"})
-    folder.checkpoints.save(1, {"x": torch.ones(1000)}, {})
+    folder.checkpoints.save(1, {"x": torch.ones(1000)})
     with pytest.raises(RecordError, match=r"step-000002 cannot be written: No space left on device\. Free space"):
-        folder.checkpoints.save(2, {"x": torch.ones(1_000_000)}, {})
+        folder.checkpoints.save(2, {"x": torch.ones(1_000_000)})
     with pytest.raises(RecordError, match=r"step-000002 cannot be written: No space left on device\. Free space"):
-        folder.checkpoints.save(2, {}, {}, lambda path: (path / "model").write_bytes(bytes(500_000)))
+        folder.checkpoints.save(2, {}, lambda path: (path / "model").write_bytes(bytes(500_000)))
     latest = folder.checkpoints.latest()
     assert latest is not None
     assert torch.equal(latest.tensors()["x"], torch.ones(1000))
@@ -110,7 +110,7 @@ def test_a_new_run_on_a_full_disk_is_told(small_disk: Path) -> None:
 def test_a_read_only_disk_is_told_and_can_be_read(small_disk: Path) -> None:
     folder = RunFolder.create(small_disk / "run", {"name": "a"})
     folder.measurements.append({"step": 0})
-    folder.checkpoints.save(1, {"x": torch.ones(3)}, {})
+    folder.checkpoints.save(1, {"x": torch.ones(3)})
     mount("-o", "remount,ro", str(small_disk))
     told = "cannot be written: Read-only file system. Make the folder writable or choose another output folder"
     reader = RunFolder.create(folder.path, {"name": "a"})
@@ -121,7 +121,7 @@ def test_a_read_only_disk_is_told_and_can_be_read(small_disk: Path) -> None:
     with pytest.raises(RecordError, match=told):
         reader.measurements.append({"step": 1})
     with pytest.raises(RecordError, match=told):
-        reader.checkpoints.save(2, {}, {})
+        reader.checkpoints.save(2, {})
     with pytest.raises(RecordError, match=told):
         reader.mark_finished({})
     with pytest.raises(RecordError, match=told), reader.lock(timeout=0):

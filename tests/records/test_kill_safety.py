@@ -1,6 +1,5 @@
 """Killed with -9 at any instant: every file readable, no row lost whose append returned, the lock free again."""
 
-import json
 import os
 import random
 import signal
@@ -40,7 +39,7 @@ def save_for_ever(path):
         (folder / "model" / "weights.bin").write_bytes(bytes([step % 251]) * 200_000)
 
     def save():
-        checkpoints.save(step, {"state": torch.full((50_000,), float(step))}, {"step": step}, write_extra)
+        checkpoints.save(step, {"state": torch.full((50_000,), float(step))}, write_extra)
 
     checkpoints = Checkpoints(path)
     latest = checkpoints.latest()
@@ -128,11 +127,10 @@ def test_latest_checkpoint_is_whole_after_kills_at_random_moments(tmp_path: Path
             latest = checkpoints.latest()
             assert latest is not None
             assert latest.step in (saved, saved + 1)
-            assert json.loads((latest.path / "state.json").read_text()) == {"step": latest.step}
             assert torch.equal(latest.tensors()["state"], torch.full((50_000,), float(latest.step)))
             assert (latest.path / "model/weights.bin").read_bytes() == bytes([latest.step % 251]) * 200_000
     checkpoints.remove_leftovers()
-    checkpoints.save(10**6, {}, {})
+    checkpoints.save(10**6, {})
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-1000000"]
 
 
@@ -170,11 +168,11 @@ def test_lock_waits_for_a_holder_that_is_about_to_go(tmp_path: Path) -> None:
 def test_leftovers_are_removed_by_who_locks_not_by_who_reads(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", {"name": "a"})
     folder.measurements.append({"step": 0})
-    folder.checkpoints.save(1, {}, {})
+    folder.checkpoints.save(1, {})
     (folder.path / ".partial-0123456789ab-measurements.parquet").write_bytes(b"PAR1")
     unfinished = folder.checkpoints.folder / ".partial-0123456789ab-step-000002"
     unfinished.mkdir()
-    (unfinished / "state.json").write_text("{")
+    (unfinished / "state.safetensors").write_bytes(b"{")
 
     reader = RunFolder.open(folder.path)
     latest = reader.checkpoints.latest()

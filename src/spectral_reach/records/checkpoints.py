@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file
@@ -20,12 +19,10 @@ from spectral_reach.records.atomic import (
     make_folder,
     remove_leftovers,
     temporary_beside,
-    write_json_atomically,
 )
 from spectral_reach.records.errors import RecordError, write_errors_told
 
 _TENSORS = "state.safetensors"
-_METADATA = "state.json"
 _WEIGHTS = "model.safetensors"
 # The second form is a checkpoint that a newer one of the same step is about to replace.
 _NAME = re.compile(r"(?:step-(\d+)|\.replaced-step-(\d+))")
@@ -88,7 +85,6 @@ class Checkpoints:
         self,
         step: int,
         tensors: Mapping[str, Tensor],
-        metadata: Mapping[str, Any],
         write_extra: Callable[[Path], None] | None = None,
     ) -> Path:
         """Save a checkpoint durably, then delete all but the newest ``keep``.
@@ -98,7 +94,6 @@ class Checkpoints:
         Args:
             step: updates that have been made.
             tensors: what goes to ``state.safetensors``: states of the optimiser, of generators, ...
-            metadata: what goes to ``state.json``.
             write_extra: called with the folder while it is being built, to add files of its own.
 
         Returns:
@@ -106,7 +101,7 @@ class Checkpoints:
 
         Raises:
             RecordError: the operating system refuses; the checkpoint before is untouched.
-            TypeError, ValueError: ``metadata`` is not JSON.
+            ValueError: a negative ``step``.
         """
         if step < 0:
             raise ValueError(f"step is {step}; expected 0 or more updates")
@@ -115,7 +110,6 @@ class Checkpoints:
         def write(folder: Path) -> None:
             stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(stored, folder / _TENSORS)
-            write_json_atomically(folder / _METADATA, dict(metadata))
             if write_extra is not None:
                 write_extra(folder)
 

@@ -23,7 +23,7 @@ def save_state(checkpoints: Checkpoints, step: int, model: PreTrainedModel, opti
     tensors[_GENERATOR] = torch.get_rng_state()
     if model.device.type == "cuda":
         tensors[_CUDA_GENERATOR] = torch.cuda.get_rng_state(model.device)
-    checkpoints.save(step, tensors, {"step": step}, lambda folder: save_weights(model, folder))
+    checkpoints.save(step, tensors, lambda folder: save_weights(model, folder))
 
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
