@@ -34,7 +34,7 @@ def quick() -> FamiliesConfig:
         measurement=MeasurementConfig(
             per_decade=4,
             width=4,
-            # An image is one prediction: of 64 of them the noise-corrected position is half noise.
+            # An image is one prediction, where a sequence is as many as it has tokens.
             units=256,
             late_measurements=24,
             late_units=256,

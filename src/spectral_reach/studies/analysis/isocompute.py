@@ -227,9 +227,10 @@ def _tells(curve: IsoCurve) -> bool:
 
 
 def _why_none_tells(curves: Sequence[IsoCurve]) -> str:
-    at = "the one budget" if len(curves) == 1 else f"all {len(curves)} budgets"
-    if all(curve.heldout_loss.place is None for curve in curves):
-        return f"at {at} no minimum of the held-out loss is known: {curves[0].heldout_loss.reason}"
+    known = [curve for curve in curves if curve.heldout_loss.place is not None]
+    if not known:
+        return f"no minimum of the held-out loss is known at any budget: {curves[0].heldout_loss.reason}"
+    at = "the one budget" if len(known) == 1 else f"all {len(known)} budgets"
     return (
         f"at {at} the held-out loss is lowest at the smallest or the largest size, or as likely there as between them: "
         "size alone may explain both"
@@ -239,10 +240,9 @@ def _why_none_tells(curves: Sequence[IsoCurve]) -> str:
 def _follows(curves: Sequence[IsoCurve], telling: Sequence[IsoCurve], quantity: str, seed: int) -> RankCorrelation:
     if curves and not telling:
         return undefined_rank(_why_none_tells(curves), n=0, sizes=0)
-    curves = telling
-    sizes = sorted({point.parameters for curve in curves for point in curve.points})
-    table = np.full((4, len(curves), len(sizes)), math.nan)
-    for row, curve in enumerate(curves):
+    sizes = sorted({point.parameters for curve in telling for point in curve.points})
+    table = np.full((4, len(telling), len(sizes)), math.nan)
+    for row, curve in enumerate(telling):
         for point in curve.points:
             column = sizes.index(point.parameters)
             loss, position = point.heldout_loss, getattr(point, quantity)

@@ -60,7 +60,16 @@ def _verdict(law: ComputeLaw, fit: PowerFit) -> Verdict:
 
 
 def _is_bent(fit: PowerFit) -> bool:
-    return fit.r2 < EXPLAINED and fit.residual_scale > MISFIT * fit.noise_scale
+    return fit.r2 < EXPLAINED and _leaves_noise(fit)
+
+
+def _leaves_noise(fit: PowerFit) -> bool:
+    return fit.residual_scale > MISFIT * fit.noise_scale
+
+
+def _in_noise(fit: PowerFit) -> str:
+    ratio = f"{fit.residual_scale / fit.noise_scale:.1f} times" if fit.noise_scale > 0 else "above"
+    return f"residuals are {ratio} the noise"
 
 
 def _flattens(law: ComputeLaw) -> bool:
@@ -77,16 +86,15 @@ def _sentence(law: ComputeLaw, fit: PowerFit, verdict: Verdict) -> str:
         form = "a straight line in log-log"
     how = f"{form} explains {fit.r2:.1%} of the variance of log L over {fit.decades:.1f} decades of compute"
     noise = "" if law.covers_seeds else ", by batches alone: seeds are not covered"
-    misfit = fit.residual_scale / fit.noise_scale
     match verdict:
-        case Verdict.SUPPORTED if misfit > MISFIT:
-            return f"It falls: {how}, though not exactly: residuals are {misfit:.1f} times the noise{noise}"
+        case Verdict.SUPPORTED if _leaves_noise(fit):
+            return f"It falls: {how}, though not exactly: {_in_noise(fit)}{noise}"
         case Verdict.SUPPORTED:
             return f"It falls: {how}{noise}"
         case Verdict.CONTRADICTED if fit.exponent.high < 0:
             return f"It rises with compute: {how}{noise}"
         case Verdict.CONTRADICTED:
-            return f"It is no power law: {how}, residuals are {misfit:.1f} times the noise{noise}"
+            return f"It is no power law: {how}, {_in_noise(fit)}{noise}"
         case _ if _is_bent(fit):
             return f"It flattens, but no irreducible loss can be told: {how}{noise}"
         case _:
