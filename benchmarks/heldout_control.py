@@ -1,16 +1,18 @@
-"""Is a held-out position higher because the files are new, or because they are few?
+"""Does held-out text lie higher in the spectrum because its files are new, or because they are few?
 
-    python benchmarks/heldout_control.py reproduction/all-quick/scaling-text
+    python benchmarks/heldout_control.py reproduction/all-quick/scaling-text --runs text-016k-seed0 text-890k-seed0
 
-The mean gradient of a few files is longer than that of all: their own peculiarities do not average out. So the held-out
-files of the study's finished runs on the standard library are compared with as many random training files at a time,
-taken as a set in the same way: squared norm of the set's mean loss gradient over the mean squared gradient at the
-outputs, which is spectral position up to chi_net and constants that all sets share.
+Sequences of one file have gradients alike. So the mean gradient of a few files is longer than that of all, whatever
+files they are, and the position of a set of them seems to be higher. For final models of a study on the standard
+library, sets of equally many sequences are compared: from the held-out files, from as many random training files, from
+26, and from all of them. The statistic is the squared norm of a set's mean loss gradient over the mean squared loss
+gradient at the outputs: spectral position up to chi_net, which all sets share, and raised by gradient noise alike.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +25,19 @@ from spectral_reach.studies.training.run_config import RunConfig
 from spectral_reach.studies.training.snapshot import model_of
 
 BATCH = 64
+FEW = 26
 END_OF_FILE = 0  # the first token of the tokenizer that the standard library has learnt
 
+Windows = NDArray[np.uint16]
 
-def files_of(windows: NDArray[np.uint16]) -> NDArray[np.int64]:
+
+def files_of(windows: Windows) -> NDArray[np.int64]:
     """(n) which file each window begins in; the last token of a window is the first of the next."""
     before = np.concatenate([[0], np.cumsum((windows[:, 1:] == END_OF_FILE).sum(axis=1))[:-1]])
     return before.astype(np.int64)
 
 
-def position(model: torch.nn.Module, windows: NDArray[np.uint16]) -> float:
+def position(model: torch.nn.Module, windows: Windows) -> float:
     """Squared norm of the mean loss gradient of the windows, over the mean squared loss gradient at the outputs."""
     model.zero_grad(set_to_none=True)
     at_outputs = 0.0
@@ -50,8 +55,8 @@ def position(model: torch.nn.Module, windows: NDArray[np.uint16]) -> float:
     return squared / at_outputs
 
 
-def compare(run: Path, sets: int, seed: int) -> tuple[float, NDArray[np.float64], int]:
-    """Position of the held-out files, of ``sets`` random sets of as many training files, and how many files that is."""
+def compare(run: Path, *, sets: int, sequences: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """Positions of ``sets`` sets of each kind, by what their sequences were drawn from."""
     folder = RunFolder.open(run)
     config = RunConfig.from_dict(folder.config)
     data = config.data.load()
@@ -60,37 +65,44 @@ def compare(run: Path, sets: int, seed: int) -> tuple[float, NDArray[np.float64]
     checkpoint = folder.checkpoints.latest()
     assert checkpoint is not None
     checkpoint.load_weights(model)
-    files = int(data.facts["files_heldout"])
+    heldout = int(data.facts["files_heldout"])
     place = files_of(data.train)
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(sets):
-        chosen = rng.choice(np.unique(place), size=files, replace=False)
-        found.append(position(model, data.train[np.isin(place, chosen)]))
-    return position(model, data.heldout), np.array(found), files
+
+    def of_files(count: int) -> Windows:
+        while True:
+            chosen = rng.choice(np.unique(place), size=count, replace=False)
+            rows = np.flatnonzero(np.isin(place, chosen))
+            if len(rows) >= sequences:  # else these files are too small
+                return data.train[np.sort(rng.choice(rows, size=sequences, replace=False))]
+
+    def of(windows: Windows) -> Windows:
+        return windows[np.sort(rng.choice(len(windows), size=sequences, replace=False))]
+
+    kinds: dict[str, Callable[[], Windows]] = {
+        "all training files": lambda: of(data.train),
+        f"{FEW} training files": lambda: of_files(FEW),
+        f"{heldout} training files": lambda: of_files(heldout),
+        f"the {heldout} held-out files": lambda: of(data.heldout),
+    }
+    return {kind: np.array([position(model, draw()) for _ in range(sets)]) for kind, draw in kinds.items()}
 
 
 def main() -> None:
-    """A line a run, then a line a size."""
+    """For each run a line a kind: its position over that of all training files, with the standard error over sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="folder of a study scaling-text on the standard library")
-    parser.add_argument("--sets", type=int, default=8, help="of training files, for each run")
+    parser.add_argument("--runs", nargs="+", required=True, help="finished runs of it; some minutes each")
+    parser.add_argument("--sets", type=int, default=6, help="of each kind; 2 at least")
+    parser.add_argument("--sequences", type=int, default=1500, help="of a set")
     arguments = parser.parse_args()
-    ratios: dict[int, list[float]] = {}
-    for run in sorted((arguments.study / "runs").iterdir()):
-        folder = RunFolder.open(run)
-        if not folder.is_finished:
-            continue
-        heldout, sets, files = compare(run, arguments.sets, seed=int(folder.config["training"]["seed"]))
-        ratio = heldout / sets.mean()
-        ratios.setdefault(int(folder.config["facts"]["parameters"]), []).append(ratio)
-        print(
-            f"{run.name}: held-out over training, {files} files each: {ratio:.2f} "
-            f"({heldout / sets.max():.2f} to {heldout / sets.min():.2f} over {len(sets)} sets)",
-            flush=True,
-        )
-    for parameters, found in sorted(ratios.items()):
-        print(f"{parameters:,} parameters: {np.mean(found):.2f} +- {np.std(found, ddof=1) / len(found) ** 0.5:.2f}")
+    for seed, name in enumerate(arguments.runs):
+        found = compare(arguments.study / "runs" / name, sets=arguments.sets, sequences=arguments.sequences, seed=seed)
+        reference = next(iter(found.values())).mean()
+        print(f"{name}, {arguments.sets} sets of {arguments.sequences:,} sequences of each kind", flush=True)
+        for kind, values in found.items():
+            error = values.std(ddof=1) / len(values) ** 0.5
+            print(f"  {kind}: {values.mean() / reference:.2f} +- {error / reference:.2f}", flush=True)
 
 
 if __name__ == "__main__":
