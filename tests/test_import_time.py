@@ -25,6 +25,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_import_adds_little_to_torch() -> None:
     # A busy machine only ever adds time, so the least of several is the cost of the import itself.
     assert min(float(run(CLOCK)) for _ in range(3)) < LIMIT

@@ -56,6 +56,7 @@ def test_the_compute_law_is_fitted_to_the_points_of_the_frontier():
     assert not law.without_irreducible.from_scatter
 
 
+@pytest.mark.slow
 def test_an_irreducible_loss_along_the_frontier_is_found_and_covered():
     repeats = 30
     hits = 0
@@ -85,6 +86,7 @@ def test_without_a_frontier_both_forms_have_its_reason():
         assert math.isnan(fit.exponent.value)
 
 
+@pytest.mark.slow
 def test_runs_of_one_size_are_replicates_whose_spread_the_law_of_size_covers():
     repeats, hits, spread = 80, 0, 0.01
     for seed in range(repeats):

@@ -25,6 +25,7 @@ def redrawn(y, noise, rng, draws=100):
     return y * np.exp(noise * rng.standard_normal((draws, len(y))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delta", [1e-3, 0.01, 1.0])
 def test_no_minimum_of_scipy_is_lower(delta):
     rng = np.random.default_rng(0)
@@ -107,6 +108,7 @@ def test_a_strong_irreducible_loss_is_found_and_its_intervals_cover_it(n, noise,
     assert_covers(sum(low[0] <= law(x)[-1] <= high[0] for low, high in ends), 80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "given"), [(12, True), (30, False)])
 def test_a_straight_law_has_no_irreducible_loss(n, given):
     fits, _ = repeat(n, 2.0, 0.0, 0.1, 0.01, irreducible=True, given=given, repeats=100)

@@ -316,6 +316,7 @@ def test_an_lstm_language_model(tied: bool) -> None:
     check(subject, subject.draw_batch(UNITS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Mixtral", "Qwen2Moe", "Olmoe"])
 @pytest.mark.parametrize("experts", ["eager", "batched_mm"])
 def test_a_mixture_of_experts_is_right_or_says_why_not(name: str, experts: str) -> None:

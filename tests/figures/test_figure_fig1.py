@@ -143,6 +143,7 @@ def test_the_frontier_in_the_csv_is_that_of_the_summary(study, rows):
         assert slope == pytest.approx(-family.frontier.exponent, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_drawing_again_gives_the_same_bytes(study, files, tmp_path):
     again = {file.suffix: file for file in figure("fig1").draw(study, tmp_path / "new" / "folder")}
     assert again.keys() == files.keys()

@@ -91,6 +91,7 @@ def test_the_words_are_those_of_the_study(study, texts):
     assert "chi_net" in (study / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time(study, tmp_path):
     for file in figure("fig3").draw(study, tmp_path):
         assert file.read_bytes() == (study / "figures" / file.name).read_bytes()

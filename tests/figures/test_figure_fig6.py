@@ -126,6 +126,7 @@ def test_nothing_to_draw_is_told(plan: StudyPlan, tmp_path: Path) -> None:
         figure("fig6").draw(study, formats=["gif"])
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes(plan: StudyPlan, tmp_path: Path) -> None:
     study = study_of(tmp_path / "study", plan)
     first, second = figure("fig6").draw(study, tmp_path / "a"), figure("fig6").draw(study, tmp_path / "b")

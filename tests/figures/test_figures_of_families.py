@@ -61,6 +61,7 @@ def test_two_studies_side_by_side(
     assert "Images: hand-written digits" in words_of(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_study_gives_the_same_bytes(name: str, studies: tuple[Path, Path], tmp_path: Path) -> None:
     once = figure(name).draw(studies[0], tmp_path / "once", ["svg"])

@@ -54,6 +54,7 @@ def test_the_page_and_its_rows(name: str, study: Path, tmp_path: Path, monkeypat
     assert "Linear probes" in words_of(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_study_gives_the_same_bytes(name: str, study: Path, tmp_path: Path) -> None:
     once, again = (figure(name).draw(study, tmp_path / each, ["svg"]) for each in ("once", "again"))

@@ -70,6 +70,7 @@ def test_the_command_writes_every_format_and_the_same_bytes_again(
         assert file.read_bytes() == (folders[name] / "figures" / file.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_figure_12_shows_the_spectra_that_were_taken(folders: dict[str, Path]) -> None:
     rows = rows_of(folders["fig12"], "fig12")
     result = read_spectra(folders["fig12"], "spectra")
@@ -92,6 +93,7 @@ def test_figure_12_shows_the_spectra_that_were_taken(folders: dict[str, Path]) -
     assert "after 12 steps" in joined
 
 
+@pytest.mark.slow
 def test_a_spectrum_of_a_task_is_that_of_the_snapshot(folders: dict[str, Path]) -> None:
     """By hand: the weights, the sequence and its most frequent next tokens."""
     folder = folders["fig12"]
@@ -110,6 +112,7 @@ def test_a_spectrum_of_a_task_is_that_of_the_snapshot(folders: dict[str, Path]) 
     assert 0 < found.share_of_loss_gradient < 1
 
 
+@pytest.mark.slow
 def test_the_loss_reduction_figure_shows_what_is_certain(folders: dict[str, Path]) -> None:
     folder = folders["loss-reduction"]
     rows = rows_of(folder, "loss-reduction")
@@ -138,6 +141,7 @@ def test_the_loss_reduction_figure_shows_what_is_certain(folders: dict[str, Path
     assert len(summary["snapshots"]) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_what_is_unfinished_is_drawn_as_far_as_it_is(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     part = tmp_path / "part"
@@ -153,6 +157,7 @@ def test_what_is_unfinished_is_drawn_as_far_as_it_is(name: str, folders: dict[st
         figure(name).draw(part)
 
 
+@pytest.mark.slow
 def test_folders_of_other_studies_are_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ForeignFolderError, match="holds the study 'loss-reduction'; expected 'spectra'"):
         figure("fig12").draw(folders["loss-reduction"])

@@ -141,6 +141,7 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_limit_on_file_size_stops_a_run_that_can_be_read(tmp_path: Path) -> None:
     done = subprocess.run(

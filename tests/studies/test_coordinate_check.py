@@ -189,6 +189,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_results_say(study: Path) -> None:
     result = read_coordinate_check(study)
     assert [(each.side.family, each.side.parametrisation) for each in result.sides] == [
@@ -233,6 +234,7 @@ def test_best_rates_are_those_of_the_mean_over_seeds(tmp_path: Path) -> None:
     assert (side.shift.value, side.shift.stderr, side.shift.n) == (pytest.approx(-0.3), pytest.approx(0.1), 2)
 
 
+@pytest.mark.slow
 def test_words_follow_the_numbers(study: Path) -> None:
     result = read_coordinate_check(study)
     side = result.sides[1]
@@ -273,6 +275,7 @@ def test_words_follow_the_numbers(study: Path) -> None:
     assert "unsettled, for a best rate is the lowest or highest that was tried" in with_best(-5.0, -7.0, True, n=1)
 
 
+@pytest.mark.slow
 def test_the_figure_and_its_rows(study: Path, tmp_path: Path) -> None:
     files = figure("coordinate-check").draw(study, tmp_path)
     assert [file.name for file in files] == [f"coordinate-check.{form}" for form in ("png", "pdf", "svg", "csv")]
@@ -294,6 +297,7 @@ def test_the_figure_and_its_rows(study: Path, tmp_path: Path) -> None:
         assert again.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_unfinished_study(study: Path, tmp_path: Path) -> None:
     write_plan(tmp_path, registry.find("coordinate-check").plan({"preset": "toy"}))
     assert report(tmp_path).sections[0].text == "Sizes have not been taken at two widths yet."

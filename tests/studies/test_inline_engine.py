@@ -47,6 +47,7 @@ def test_a_run_comes_after_what_it_needs_and_fails_with_it(tmp_path: Path) -> No
     assert RunFolder.open(tmp_path / "fine").is_finished
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_held_is_told_as_that(tmp_path: Path) -> None:
     folder = folder_of(small_run(), tmp_path / "run")
     with folder.lock(), pytest.raises(FoldersRefusedError, match="is being written by process"):

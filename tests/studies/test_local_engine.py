@@ -186,6 +186,7 @@ def test_a_run_does_not_count_the_peak_of_an_earlier_one(tmp_path: Path) -> None
     assert little < large - 300 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it apart")
 def test_a_run_does_not_count_the_peak_of_its_parent(tmp_path: Path) -> None:
     script = (

@@ -164,6 +164,7 @@ def test_the_readout_is_still_a_plain_linear_map(family: str) -> None:
     assert abs(estimated.chi_net - exact.chi_net) < 4 * estimated.chi_net_stderr < 0.05 * exact.chi_net
 
 
+@pytest.mark.slow
 @families
 def test_copies_pickles_and_compiled_models_keep_the_multipliers(family: str) -> None:
     config = config_of(family, 32, heads=2, **MUP)
