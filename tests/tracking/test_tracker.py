@@ -297,9 +297,7 @@ def test_a_column_that_is_no_scalar_is_refused(value: object, told: str) -> None
 @pytest.mark.parametrize("name", ["loss", "chi_pos", "undefined"])
 def test_a_column_named_like_a_field_is_refused(name: str) -> None:
     tracker = sr.Tracker(make_model(), schedule=1)
-    told = (
-        f"column '{name}' has the name of a field of Decomposition; expected another name, for example 'train_{name}'"
-    )
+    told = f"column '{name}' has the name of a field of the row; expected another name, for example 'train_{name}'"
     with pytest.raises(ValueError, match=told):
         tracker.measure(0, make_batch(), **{name: 1.0})
 

@@ -30,7 +30,7 @@ _FINISHED = "finished.json"
 
 
 class RunFolder:
-    """One run on disk: ``config.json``, three tables, ``checkpoints/`` and ``snapshots/``.
+    """One run on disk: ``config.json``, four tables, ``checkpoints/`` and ``snapshots/``.
 
     Killed at any instant, each file is whole. Reading needs no lock; who writes holds ``lock()``. Built by
     ``create`` and ``open``.
@@ -40,6 +40,7 @@ class RunFolder:
         config: what the run is, as JSON values.
         measurements: one row for each measured step, ``measurements.parquet``.
         heldout_measurements: the same on held-out data, ``heldout_measurements.parquet``.
+        updates: the effect of an update of the optimiser a row, ``updates.parquet``.
         losses: one row for each step, ``losses.parquet``.
         checkpoints: from where the run can go on.
         snapshots: weights that the run keeps for good.
@@ -50,6 +51,7 @@ class RunFolder:
         self.config = config
         self.measurements = Table(path / "measurements.parquet")
         self.heldout_measurements = Table(path / "heldout_measurements.parquet")
+        self.updates = Table(path / "updates.parquet")
         self.losses = Table(path / "losses.parquet")
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.snapshots = Snapshots(path / "snapshots")

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from spectral_reach.decomposition.decompose import decompose, decompose_in_step
@@ -22,9 +21,12 @@ from spectral_reach.measured.parameters import Selection, select_parameters
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.records.table import Table
+from spectral_reach.tracking.row import checked_columns, seed_of
 from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
+from spectral_reach.tracking.updates import FIELDS as FIELDS_OF_UPDATES
+from spectral_reach.tracking.updates import Updates
 
-_FIELDS = tuple(field.name for field in fields(Decomposition))
+_FIELDS = frozenset({"step", *(field.name for field in fields(Decomposition))})
 
 
 class Tracker:
@@ -38,6 +40,10 @@ class Tracker:
         model: the model in training.
         schedule: measure every n steps (int), at these steps (``sr.log_windows``), or where ``schedule(step)``
             is true. Steps count the updates made so far: 0 is the untrained model.
+        updates: take the effect of the optimiser's updates on the same kinds of schedule: how much the loss of the
+            batch fell and that of the next batch, and which part of that is linear in the update (``UpdateEffect``, a
+            row an update in ``updates.parquet``). ``measure`` is then to be called at every step, or where ``due``
+            says, and weights are kept from a step to the next. None for none.
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
             same settings has left it, and no other process may write it until ``close()``. A ``Table`` (of a
             ``RunFolder``) is written to under the caller's lock. None keeps the rows in memory only.
@@ -76,6 +82,7 @@ class Tracker:
         model: nn.Module,
         *,
         schedule: Schedule,
+        updates: Schedule | None = None,
         out: str | Path | Table | None = None,
         loss: Loss = "cross_entropy",
         estimator: str = "auto",
@@ -105,6 +112,7 @@ class Tracker:
 
         self._model = model
         self._due = due_at(schedule)
+        updates_due = None if updates is None else due_at(updates)
         self._seed = seed
         self._options: dict[str, Any] = {
             "loss": loss,
@@ -118,26 +126,40 @@ class Tracker:
         self._closed = False
         self._history: list[dict[str, Any]] = []
         self._table: Table | None = None
+        table_of_updates: Table | None = None
         with ExitStack() as held:
             if isinstance(out, Table):
                 self._table = out
+                table_of_updates = Table(out.path.with_name("updates.parquet"))
             elif out is not None:
                 folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
                 held.enter_context(folder.lock())
-                self._table = folder.measurements
+                self._table, table_of_updates = folder.measurements, folder.updates
             if self._table is not None:
                 self._history = self._table.rows()
+            self._updates: Updates | None = None
+            if updates_due is not None:
+                self._updates = Updates(model, updates_due, resolve_loss(loss), table_of_updates)
             self._held = held.pop_all()
         self._recorded = {row["step"] for row in self._history}
+        self._reserved = _FIELDS if self._updates is None else _FIELDS | FIELDS_OF_UPDATES
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows on record, in the order taken: ``step``, the caller's columns, the fields of Decomposition."""
         return list(self._history)
 
+    @property
+    def updates(self) -> list[dict[str, Any]]:
+        """The effects of updates on record, in the order taken: ``step``, the caller's columns, the fields of
+        UpdateEffect, and sums over all rows up to this one (``cumulated_change``, ``cumulated_linear``,
+        ``cumulated_correction``; ``updates`` says of how many)."""
+        return [] if self._updates is None else self._updates.history
+
     def due(self, step: int) -> bool:
-        """Whether the schedule wants a measurement after ``step`` updates."""
-        return bool(self._due(integer_from(0, "step", step)))
+        """Whether ``measure`` has something to do after ``step`` updates, or an update to finish."""
+        step = integer_from(0, "step", step)
+        return bool(self._due(step)) or (self._updates is not None and self._updates.waits(step))
 
     def measure(
         self,
@@ -176,12 +198,19 @@ class Tracker:
         """
         if self._closed:
             raise ValueError("the tracker is closed; expected no measurement after close(): make a new Tracker")
-        if not self.due(step) or int(step) in self._recorded:
+        step = integer_from(0, "step", step)
+        wanted = bool(self._due(step)) and step not in self._recorded
+        if not wanted and (self._updates is None or not self._updates.waits(step)):
             return None
-        row: dict[str, Any] = {"step": int(step), **_checked(columns)}
-        options = {**self._options, "seed": _seed_of(self._seed, step)}
+        more, seed = checked_columns(columns, self._reserved), seed_of(self._seed, step)
+        if self._updates is not None:
+            self._updates.at(step, batch, seed, more)
+        if not wanted:
+            return None
+        row: dict[str, Any] = {"step": step, **more}
+        options = {**self._options, "seed": seed}
         if callable(options["noise_units"]):
-            options["noise_units"] = options["noise_units"](int(step))
+            options["noise_units"] = options["noise_units"](step)
         if (outputs is None) != (step_loss is None) or (outputs is not None and against is not None):
             raise ValueError(
                 f"outputs is {'not ' * (outputs is None)}given, step_loss is {'not ' * (step_loss is None)}given and "
@@ -216,7 +245,17 @@ class Tracker:
         self._recorded.add(row["step"])
 
     def close(self) -> None:
-        """Let other processes write the folder again. Every row is on disk already; closing twice is fine."""
+        """Finish the last update, and let other processes write the folder again. All other rows are on disk already.
+
+        Closing twice is fine.
+        """
+        try:
+            if self._updates is not None and not self._closed:
+                self._updates.close()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         self._closed = True
         self._held.close()
 
@@ -226,7 +265,10 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._release()  # An error of the loop is not to be replaced by one of the last update.
 
     def _identity(self, chosen: Mapping[str, nn.Parameter]) -> dict[str, Any]:
         """What a row depends on, besides the training: two trackers that differ here do not share a folder.
@@ -257,29 +299,3 @@ def _checked_seed(value: object) -> int:
     if seed >= 2**63:
         raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**63 - 1")
     return seed
-
-
-def _seed_of(seed: int, step: int) -> int:
-    """A seed of 63 bits for the probes of one step: unrelated from step to step, the same on every run."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _checked(columns: Mapping[str, object]) -> dict[str, bool | int | float | str | None]:
-    values: dict[str, bool | int | float | str | None] = {}
-    for name, value in columns.items():
-        if name in _FIELDS:
-            raise ValueError(
-                f"column {name!r} has the name of a field of Decomposition; expected another name, for example "
-                f"{'train_' + name!r}"
-            )
-        if isinstance(value, (Tensor, np.ndarray, np.generic)):
-            if value.ndim != 0:
-                raise TypeError(
-                    f"column {name!r} is of shape {tuple(value.shape)}; expected a single number or string: reduce "
-                    "it, or give one column per element"
-                )
-            value = value.item()
-        if value is not None and not isinstance(value, (bool, int, float, str)):
-            raise TypeError(f"column {name!r} is a {type(value).__name__}; expected a single number or string")
-        values[name] = value
-    return values
