@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "spectra": ("measured", "jacobian", "estimators"),
     "records": (),
     "tracking": (*CORE, "records"),
+    "sinks": ("records",),
     "theory": CORE,
     "studies": (*CORE, "records", "tracking", "theory"),
     "figures": ("spectra", "records", "studies.analysis"),
@@ -34,12 +35,25 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "spectra": {"torch", "numpy", "scipy", "rich", "matplotlib"},  # operators; a bar for long work; what `plot` returns
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
     "tracking": {"torch", "numpy"},
+    "sinks": {"torch", "wandb", "trackio"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
 }
 # Packages that take a second to load or come with an extra: imported at the top of a module only where that
 # module is about them, inside functions elsewhere.
-HEAVY = {"transformers", "tokenizers", "sklearn", "matplotlib", "mpl_toolkits", "scipy", "plotly", "ray", "datasets"}
+HEAVY = {
+    "transformers",
+    "tokenizers",
+    "sklearn",
+    "matplotlib",
+    "mpl_toolkits",
+    "scipy",
+    "plotly",
+    "ray",
+    "datasets",
+    "wandb",
+    "trackio",
+}
 MAY_OPEN_WITH_HEAVY = ("studies.data", "studies.models", "figures")
 # Methods of a result that lead to a room on its right, where users look for them.
 DOORS = {("spectra.result", "records.arrays"), ("spectra.result", "figures.spectrum_panels")}

@@ -156,8 +156,9 @@ def _mean_cross_entropy(outputs_NK: Tensor, targets_N: Tensor) -> Tensor:
     """``cross_entropy`` in parts that stay in a processor's cache: three times faster, and without a tensor of N K."""
     rows = max(1, _PART // outputs_NK.shape[1])
     parts = zip(torch.split(outputs_NK, rows), torch.split(targets_N.long(), rows), strict=True)
-    sums = [F.cross_entropy(outputs, targets, reduction="sum") for outputs, targets in parts]
-    return torch.stack(sums).to(torch.float64).sum() / len(outputs_NK)
+    # Summed up in float64: the loss after an update differs from that before in its last digits.
+    sums = [F.cross_entropy(o, t, reduction="none").sum(dtype=torch.float64) for o, t in parts]
+    return torch.stack(sums).sum() / len(outputs_NK)
 
 
 def _scalar(value: object) -> Tensor:

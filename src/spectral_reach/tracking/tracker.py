@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -21,8 +21,10 @@ from spectral_reach.measured.parameters import Selection, select_parameters
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.records.table import Table
+from spectral_reach.tracking.recorder import Recorder
 from spectral_reach.tracking.row import checked_columns, seed_of
 from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
+from spectral_reach.tracking.sink import Sink
 from spectral_reach.tracking.updates import FIELDS as FIELDS_OF_UPDATES
 from spectral_reach.tracking.updates import Updates
 
@@ -47,6 +49,7 @@ class Tracker:
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
             same settings has left it, and no other process may write it until ``close()``. A ``Table`` (of a
             ``RunFolder``) is written to under the caller's lock. None keeps the rows in memory only.
+        sinks: where each row goes besides, for example ``[spectral_reach.sinks.TensorBoard("logs")]``.
         loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
             ``memory_budget``.
         noise_units: as in ``sr.decompose``, or what ``noise_units(step)`` says. With None a measurement that shares the
@@ -84,6 +87,7 @@ class Tracker:
         schedule: Schedule,
         updates: Schedule | None = None,
         out: str | Path | Table | None = None,
+        sinks: Iterable[Sink] = (),
         loss: Loss = "cross_entropy",
         estimator: str = "auto",
         probes: int = 1,
@@ -106,6 +110,10 @@ class Tracker:
         memory_budget = integer_from(1, "memory_budget", memory_budget)
         if out is not None and not isinstance(out, (str, os.PathLike, Table)):
             raise TypeError(f"out is {out!r}; expected the path of a folder, a Table, or None for no file")
+        self._sinks = tuple(sinks)
+        for sink in self._sinks:
+            if isinstance(sink, type) or not isinstance(sink, Sink):
+                raise TypeError(f"sinks holds {sink!r}; expected objects with write(kind, row) and close()")
         if isinstance(parameters, Iterator):
             parameters = tuple(parameters)  # Every measurement goes through it again.
         chosen = select_parameters(unwrapped(model), parameters)
@@ -124,37 +132,33 @@ class Tracker:
             "memory_budget": memory_budget,
         }
         self._closed = False
-        self._history: list[dict[str, Any]] = []
-        self._table: Table | None = None
-        table_of_updates: Table | None = None
+        tables: tuple[Table | None, Table | None] = (None, None)
         with ExitStack() as held:
             if isinstance(out, Table):
-                self._table = out
-                table_of_updates = Table(out.path.with_name("updates.parquet"))
+                tables = out, Table(out.path.with_name("updates.parquet"))
             elif out is not None:
                 folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
                 held.enter_context(folder.lock())
-                self._table, table_of_updates = folder.measurements, folder.updates
-            if self._table is not None:
-                self._history = self._table.rows()
+                tables = folder.measurements, folder.updates
+            self._measurements = Recorder("measurement", tables[0], self._sinks)
             self._updates: Updates | None = None
             if updates_due is not None:
-                self._updates = Updates(model, updates_due, resolve_loss(loss), table_of_updates)
+                record = Recorder("update", tables[1], self._sinks)
+                self._updates = Updates(model, updates_due, resolve_loss(loss), record)
             self._held = held.pop_all()
-        self._recorded = {row["step"] for row in self._history}
         self._reserved = _FIELDS if self._updates is None else _FIELDS | FIELDS_OF_UPDATES
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows on record, in the order taken: ``step``, the caller's columns, the fields of Decomposition."""
-        return list(self._history)
+        return self._measurements.rows
 
     @property
     def updates(self) -> list[dict[str, Any]]:
         """The effects of updates on record, in the order taken: ``step``, the caller's columns, the fields of
         UpdateEffect, and sums over all rows up to this one (``cumulated_change``, ``cumulated_linear``,
         ``cumulated_correction``; ``updates`` says of how many)."""
-        return [] if self._updates is None else self._updates.history
+        return [] if self._updates is None else self._updates.record.rows
 
     def due(self, step: int) -> bool:
         """Whether ``measure`` has something to do after ``step`` updates, or an update to finish."""
@@ -199,7 +203,7 @@ class Tracker:
         if self._closed:
             raise ValueError("the tracker is closed; expected no measurement after close(): make a new Tracker")
         step = integer_from(0, "step", step)
-        wanted = bool(self._due(step)) and step not in self._recorded
+        wanted = bool(self._due(step)) and not self._measurements.has(step)
         if not wanted and (self._updates is None or not self._updates.waits(step)):
             return None
         more, seed = checked_columns(columns, self._reserved), seed_of(self._seed, step)
@@ -224,7 +228,7 @@ class Tracker:
         except NoLabelledRowsError as error:
             # One unlucky batch is no reason to end a training: the row says what happened.
             result = Decomposition.undefined_everywhere(str(error), self._options["estimator"])
-        self._record(row, result)
+        self._measurements.add(row | result.as_dict())
         return result
 
     def _in_step(
@@ -233,16 +237,9 @@ class Tracker:
         def finished(result: Decomposition) -> None:
             # A tracker that was closed in between has given its folder away.
             if not self._closed:
-                self._record(row, result)
+                self._measurements.add(row | result.as_dict())
 
         return decompose_in_step(self._model, batch, outputs, step_loss, finished, **options)
-
-    def _record(self, row: dict[str, Any], result: Decomposition) -> None:
-        row |= result.as_dict()
-        if self._table is not None:
-            self._table.append(row)
-        self._history.append(row)
-        self._recorded.add(row["step"])
 
     def close(self) -> None:
         """Finish the last update, and let other processes write the folder again. All other rows are on disk already.
@@ -256,7 +253,10 @@ class Tracker:
             self._release()
 
     def _release(self) -> None:
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            for sink in self._sinks:
+                sink.close()
         self._held.close()
 
     def __enter__(self) -> Tracker:

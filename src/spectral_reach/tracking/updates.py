@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spectral_reach.decomposition.update_effect import UpdateEffect, update_effect, weights_of
 from spectral_reach.measured.losses import LossFunction
 from spectral_reach.measured.rows import NoLabelledRowsError
-from spectral_reach.records.table import Table
+from spectral_reach.tracking.recorder import Recorder
 
 _CUMULATED = ("change", "linear", "correction")
 FIELDS = frozenset(
@@ -43,22 +43,15 @@ class Updates:
         model: the model in training.
         due: whether to take an update.
         loss: mean over samples.
-        table: where the rows go; None keeps them in memory only.
+        record: where the rows go.
     """
 
-    def __init__(self, model: nn.Module, due: Callable[[int], bool], loss: LossFunction, table: Table | None) -> None:
+    def __init__(self, model: nn.Module, due: Callable[[int], bool], loss: LossFunction, record: Recorder) -> None:
         self._model = model
         self._due = due
         self._loss = loss
-        self._table = table
-        self._history = [] if table is None else table.rows()
-        self._recorded = {row["step"] for row in self._history}
+        self.record = record
         self._begun: _Begun | None = None
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The rows on record, in the order taken."""
-        return list(self._history)
 
     def waits(self, step: int) -> bool:
         """Whether ``at(step, ...)`` has something to do."""
@@ -85,7 +78,7 @@ class Updates:
         return [(name, value) for name, value in weights_of(self._model).items() if name in begun.weights]
 
     def _wants(self, step: int) -> bool:
-        return step not in self._recorded and self._due(step)
+        return not self.record.has(step) and bool(self._due(step))
 
     def _complete(self, step: int, next_batch: Any) -> None:
         begun, self._begun = self._begun, None
@@ -104,10 +97,7 @@ class Updates:
             return
         row = {"step": begun.step, **begun.columns, **effect.as_dict()}
         row |= self._cumulated(row)
-        if self._table is not None:
-            self._table.append(row)
-        self._history.append(row)
-        self._recorded.add(begun.step)
+        self.record.add(row)
 
     def _effect(self, begun: _Begun, next_batch: Any) -> UpdateEffect | None:
         """None for a batch without any label, which has no loss that could change; the next one may be such a batch."""
@@ -120,7 +110,7 @@ class Updates:
 
     def _cumulated(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Sums over the updates on record up to this one, and how many these are."""
-        before = [each for each in self._history if each["step"] < row["step"]]
+        before = [each for each in self.record.rows if each["step"] < row["step"]]
         last = max(before, key=lambda each: each["step"], default=None)
         if last is None:
             return {**{f"cumulated_{name}": row[name] for name in _CUMULATED}, "updates": 1}

@@ -1,0 +1,1 @@
+"""Spectral Reach inside other people's training loops: one framework a module."""

@@ -1,0 +1,36 @@
+"""How a row of a table becomes metrics of a dashboard: names, and which values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "spectral_reach/"
+STEP = "step"
+"""The key of a row: updates of the optimiser made so far, which every dashboard has on its axis."""
+_FOLDERS = {"measurement": "", "update": "update/"}
+
+
+def metrics_of(kind: str, row: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured, as metrics: ``spectral_reach/chi_pos``, ``spectral_reach/update/linear``.
+
+    Values that are not defined are left out, for dashboards draw them as numbers or break; so are counts and settings,
+    which are the same in every row and stand in the table.
+
+    Raises:
+        ValueError: ``kind`` is neither ``"measurement"`` nor ``"update"``.
+    """
+    start = prefix_of(kind)
+    return {start + name: value for name, value in row.items() if isinstance(value, float) and math.isfinite(value)}
+
+
+def prefix_of(kind: str) -> str:
+    """What the metrics of a kind of rows begin with.
+
+    Raises:
+        ValueError: ``kind`` is neither ``"measurement"`` nor ``"update"``.
+    """
+    if kind not in _FOLDERS:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(_FOLDERS)}")
+    return PREFIX + _FOLDERS[kind]
