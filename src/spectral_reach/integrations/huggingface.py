@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from spectral_reach.integrations.schedules import default_schedule
+from spectral_reach.integrations.measuring import NOTHING, Measuring
 from spectral_reach.measured.isolation import unwrapped
-from spectral_reach.measured.losses import Loss
-from spectral_reach.measured.parameters import Selection
 from spectral_reach.sinks.metrics import metrics_of
 from spectral_reach.sinks.needed import needed
-from spectral_reach.tracking.schedule import Schedule
-from spectral_reach.tracking.sink import Sink
-from spectral_reach.tracking.tracker import Tracker
 
 with needed("hf"):
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class SpectralCallback(TrainerCallback):
+class SpectralCallback(Measuring, TrainerCallback):
     """Measures the decomposition while a ``Trainer`` trains, and logs it where the Trainer logs.
 
     ``Trainer(..., callbacks=[SpectralCallback()])`` is all. Each measurement is of the batch that the next update is
@@ -46,45 +40,7 @@ class SpectralCallback(TrainerCallback):
         ImportError: transformers is not installed.
     """
 
-    def __init__(
-        self,
-        *,
-        schedule: Schedule = default_schedule,
-        updates: Schedule | None = None,
-        out: str | Path | None = None,
-        sinks: Iterable[Sink] = (),
-        loss: Loss = "cross_entropy",
-        estimator: str = "auto",
-        probes: int = 1,
-        units: int | None = None,
-        noise_units: int | Callable[[int], int | None] | None = None,
-        parameters: Selection = None,
-        seed: int = 0,
-        memory_budget: int = 2**28,
-    ) -> None:
-        self._out = out
-        self._sinks = tuple(sinks)
-        self._options: dict[str, Any] = {
-            "schedule": schedule,
-            "updates": updates,
-            "loss": loss,
-            "estimator": estimator,
-            "probes": probes,
-            "units": units,
-            "noise_units": noise_units,
-            "parameters": parameters,
-            "seed": seed,
-            "memory_budget": memory_budget,
-        }
-        self._tracker: Tracker | None = None
-        self._hook: RemovableHandle | None = None
-        self._batch: dict[str, Any] | None = None
-        self._measuring = False
-
-    @property
-    def tracker(self) -> Tracker | None:
-        """The tracker of the present training, or of the last one."""
-        return self._tracker
+    _hook: RemovableHandle | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -95,41 +51,36 @@ class SpectralCallback(TrainerCallback):
         trainer = _trainer_of(self)
         _check_labels_reach_the_model(trainer)
         model = unwrapped(kwargs["model"])
-        out = Path(args.output_dir) / "spectral_reach" if self._out is None else self._out
-        sinks = (_Log(trainer), *self._sinks)
-        self._tracker = Tracker(model, out=out, sinks=sinks, **self._options)
+        self._open(model, args.output_dir or ".", _Log(trainer))
+        if self._hook is not None:
+            self._hook.remove()
         self._hook = model.register_forward_pre_hook(self._seen, with_kwargs=True)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A batch for a new update comes next."""
-        self._batch = None
+        self._batch = NOTHING
 
     def _seen(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if self._batch is None and model.training and not self._measuring:
+        if self._batch is NOTHING and model.training and not self._measuring:
             self._batch = {name: value for name, value in kwargs.items() if name != "num_items_in_batch"}
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measure, where that is due: the weights are still those that the batch has met."""
-        tracker = self._tracker
-        if tracker is None or self._hook is None or not tracker.due(state.global_step):
+        if self._hook is None or not self._is_due(state.global_step):
             return
-        if self._batch is None:
+        if self._batch is NOTHING:
             raise ValueError(
                 "the model has not been called in this step; expected the Trainer to call its model with the batch as "
                 "keyword arguments: measure a model of another structure with sr.Tracker in the loop"
             )
-        columns = {"epoch": float(state.epoch or 0.0)}
-        if tokens := getattr(state, "num_input_tokens_seen", 0):
-            columns["tokens"] = int(tokens)
-        self._measuring = True
-        try:
-            tracker.measure(state.global_step, self._batch, **columns)
-        finally:
-            self._measuring = False
+        columns: dict[str, object] = {"epoch": float(state.epoch or 0.0)}
+        if state.num_input_tokens_seen:
+            columns["tokens"] = int(state.num_input_tokens_seen)
+        self._measure(state.global_step, self._batch, **columns)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -138,9 +89,7 @@ class SpectralCallback(TrainerCallback):
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
-        self._batch = None
-        if self._tracker is not None:
-            self._tracker.close()
+        self._end()
 
 
 class _Log:

@@ -250,9 +250,10 @@ class Tracker:
             if self._updates is not None and not self._closed:
                 self._updates.close()
         finally:
-            self._release()
+            self.abandon()
 
-    def _release(self) -> None:
+    def abandon(self) -> None:
+        """Close without finishing the last update, for a loop that has failed."""
         if not self._closed:
             self._closed = True
             for sink in self._sinks:
@@ -268,7 +269,7 @@ class Tracker:
         if kind is None:
             self.close()
         else:
-            self._release()  # An error of the loop is not to be replaced by one of the last update.
+            self.abandon()  # An error of the loop is not to be replaced by one of the last update.
 
     def _identity(self, chosen: Mapping[str, nn.Parameter]) -> dict[str, Any]:
         """What a row depends on, besides the training: two trackers that differ here do not share a folder.
