@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "records": (),
     "tracking": (*CORE, "records"),
     "sinks": ("records",),
+    "integrations": ("measured", "tracking", "sinks"),
     "theory": CORE,
     "studies": (*CORE, "records", "tracking", "theory"),
     "figures": ("spectra", "records", "studies.analysis"),
@@ -36,6 +37,7 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
     "tracking": {"torch", "numpy"},
     "sinks": {"torch", "wandb", "trackio"},
+    "integrations": {"torch", "transformers", "lightning"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
 }
@@ -53,8 +55,9 @@ HEAVY = {
     "datasets",
     "wandb",
     "trackio",
+    "lightning",
 }
-MAY_OPEN_WITH_HEAVY = ("studies.data", "studies.models", "figures")
+MAY_OPEN_WITH_HEAVY = ("studies.data", "studies.models", "figures", "integrations")
 # Methods of a result that lead to a room on its right, where users look for them.
 DOORS = {("spectra.result", "records.arrays"), ("spectra.result", "figures.spectrum_panels")}
 # Formats that run code when they are read (promise 6 in the design: safe by default).

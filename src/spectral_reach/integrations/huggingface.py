@@ -77,10 +77,10 @@ class SpectralCallback(Measuring, TrainerCallback):
                 "the model has not been called in this step; expected the Trainer to call its model with the batch as "
                 "keyword arguments: measure a model of another structure with sr.Tracker in the loop"
             )
-        columns: dict[str, object] = {"epoch": float(state.epoch or 0.0)}
+        columns: dict[str, Any] = {"epoch": float(state.epoch or 0.0)}
         if state.num_input_tokens_seen:
             columns["tokens"] = int(state.num_input_tokens_seen)
-        self._measure(state.global_step, self._batch, **columns)
+        self._measure(state.global_step, self._batch, columns)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

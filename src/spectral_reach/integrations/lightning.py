@@ -54,7 +54,8 @@ class SpectralCallback(Measuring, Callback):
     def _measured(self, module: LightningModule) -> nn.Module:
         if self._model_name is not None:
             try:
-                return module.get_submodule(self._model_name)
+                part: nn.Module = module.get_submodule(self._model_name)
+                return part
             except AttributeError as error:
                 names = [name for name, _ in module.named_children()]
                 raise ValueError(
@@ -67,7 +68,8 @@ class SpectralCallback(Measuring, Callback):
                 f"{type(module).__name__} has no forward of its own; expected one that maps inputs to outputs, or the "
                 f"name of the submodule that does: SpectralCallback(model=...), for example one of {names}"
             )
-        return module
+        whole: nn.Module = module
+        return whole
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember the first batch of an update."""
@@ -80,7 +82,7 @@ class SpectralCallback(Measuring, Callback):
         if self._is_due(step):
             batch = self._batch if self._batch_of is None else self._batch_of(self._batch)
             precision = trainer.precision_plugin.forward_context()
-            self._measure(step, batch, precision, epoch=trainer.current_epoch)
+            self._measure(step, batch, {"epoch": trainer.current_epoch}, precision)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish the last update, and give the folder free."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,11 @@ class Measuring:
         return self._tracker is not None and self._tracker.due(step)
 
     def _measure(
-        self, step: int, batch: Any, precision: AbstractContextManager[Any] | None = None, **columns: object
+        self,
+        step: int,
+        batch: Any,
+        columns: Mapping[str, Any],
+        precision: AbstractContextManager[Any] | None = None,
     ) -> None:
         """The weights are still those that the batch has met."""
         assert self._tracker is not None
