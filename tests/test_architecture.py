@@ -35,7 +35,7 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "theory": {"torch", "numpy", "scipy"},
     "spectra": {"torch", "numpy", "scipy", "rich", "matplotlib"},  # operators; a bar for long work; what `plot` returns
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
-    "tracking": {"torch", "numpy"},
+    "tracking": {"torch", "numpy", "scipy"},  # scipy: Student's factor
     "sinks": {"torch", "wandb", "trackio"},
     "integrations": {"torch", "transformers", "lightning"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices

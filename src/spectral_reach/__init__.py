@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from spectral_reach.decomposition.decompose import decompose as decompose
     from spectral_reach.decomposition.result import Decomposition as Decomposition
     from spectral_reach.decomposition.result import RawDecomposition as RawDecomposition
+    from spectral_reach.decomposition.update_effect import UpdateEffect as UpdateEffect
     from spectral_reach.spectra.kernel_decompose import kernel_decompose as kernel_decompose
     from spectral_reach.spectra.operator import ntk_operator as ntk_operator
     from spectral_reach.spectra.result import Spectrum as Spectrum
     from spectral_reach.spectra.spectrum import spectrum as spectrum
+    from spectral_reach.tracking.early_warnings import EarlyWarning as EarlyWarning
+    from spectral_reach.tracking.early_warnings import early_warnings as early_warnings
     from spectral_reach.tracking.schedule import log_windows as log_windows
     from spectral_reach.tracking.tracker import Tracker as Tracker
 
@@ -22,9 +25,12 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "decompose": "spectral_reach.decomposition.decompose",
     "Decomposition": "spectral_reach.decomposition.result",
+    "EarlyWarning": "spectral_reach.tracking.early_warnings",
     "RawDecomposition": "spectral_reach.decomposition.result",
     "Spectrum": "spectral_reach.spectra.result",
     "Tracker": "spectral_reach.tracking.tracker",
+    "UpdateEffect": "spectral_reach.decomposition.update_effect",
+    "early_warnings": "spectral_reach.tracking.early_warnings",
     "kernel_decompose": "spectral_reach.spectra.kernel_decompose",
     "ntk_operator": "spectral_reach.spectra.operator",
     "spectrum": "spectral_reach.spectra.spectrum",
@@ -33,11 +39,14 @@ _HOME_OF = {
 
 __all__ = [
     "Decomposition",
+    "EarlyWarning",
     "RawDecomposition",
     "Spectrum",
     "Tracker",
+    "UpdateEffect",
     "__version__",
     "decompose",
+    "early_warnings",
     "kernel_decompose",
     "log_windows",
     "ntk_operator",
