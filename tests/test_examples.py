@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-TOY = {"gaussian_process_kernel": ["--points", "120", "--out", "figures/kernels.png"]}
+TOY = {
+    "gaussian_process_kernel": ["--points", "120", "--out", "figures/kernels.png"],
+    "lightning_trainer": ["--steps", "12", "--out", "run"],
+    "transformers_trainer": ["--steps", "12", "--out", "run"],
+}
 
 
 def run(name: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -57,3 +62,15 @@ def test_too_few_points(tmp_path: Path) -> None:
     done = run("gaussian_process_kernel", ["--points", "5"], tmp_path)
     assert done.returncode == 2
     assert "--points is 5; expected 40 or more" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lightning_trainer", "transformers_trainer"])
+def test_trainers_are_measured(name: str, tmp_path: Path) -> None:
+    done = run(name, TOY[name], tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("  step     loss") :].splitlines()
+    steps = [int(line.split()[0]) for line in table[1:7]]
+    assert steps == [0, 1, 2, 3, 6, 10]
+    rows = pq.read_table(tmp_path / "run" / "spectral_reach" / "measurements.parquet").to_pylist()
+    assert [row["step"] for row in rows] == steps
