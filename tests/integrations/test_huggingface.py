@@ -91,6 +91,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "accumulating": {"gradient_accumulation_steps": 3},
     "bf16": {"bf16": True},
     "checkpointing": {"gradient_checkpointing": True},
+    "compiled": {"torch_compile": True, "torch_compile_backend": "aot_eager"},
 }
 
 
@@ -237,6 +238,9 @@ def test_a_training_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     trainer.train()
     assert callback.tracker is not None
     assert [row["step"] for row in callback.tracker.history] == [0, 1, 2]
+    # The second training was another one: what the first had measured is still there.
+    aside = RunFolder.open(tmp_path / "spectral_reach-1").measurements.rows()
+    assert [row["step"] for row in aside] == [0, 1]
 
 
 def test_another_loop_is_told() -> None:

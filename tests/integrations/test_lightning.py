@@ -199,6 +199,8 @@ def test_a_training_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     train(tmp_path, callback)
     assert callback.tracker is not None
     assert [row["step"] for row in callback.tracker.history] == list(range(STEPS))
+    aside = RunFolder.open(tmp_path / "spectral_reach-1").measurements.rows()
+    assert [row["step"] for row in aside] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def tracked(*sinks: Sink, out: Path | None = None, each_step: Any = lambda step:
     with sr.Tracker(model, schedule=2, updates=1, out=out, sinks=sinks) as tracker:
         for step in range(STEPS):
             inputs, targets = make_batch(step)
-            tracker.measure(step, (inputs, targets), tokens=8 * step)
+            tracker.measure(step, (inputs, targets), tokens=8 * step, lr=0.1)
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(model(inputs), targets).backward()
             optimiser.step()
@@ -49,7 +49,7 @@ def expected_metrics(tracker: sr.Tracker) -> dict[str, dict[int, float]]:
     for folder, rows in (("", tracker.history), ("update/", tracker.updates)):
         for row in rows:
             for name, value in row.items():
-                if isinstance(value, float) and math.isfinite(value):
+                if isinstance(value, float) and math.isfinite(value) and name != "lr":
                     found.setdefault(f"spectral_reach/{folder}{name}", {})[row["step"]] = value
     assert {"spectral_reach/chi_pos", "spectral_reach/chi_pos_unbiased", "spectral_reach/update/linear"} <= set(found)
     return found

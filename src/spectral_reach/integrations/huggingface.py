@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -25,16 +26,13 @@ class SpectralCallback(Measuring, TrainerCallback):
     ``Trainer(..., callbacks=[SpectralCallback()])`` is all. Each measurement is of the batch that the next update is
     made for, the first of them where gradients are accumulated, with the weights before the update: training is bit
     for bit the same as without. Rows are kept in ``spectral_reach/measurements.parquet`` in the Trainer's output
-    folder; a training that is resumed goes on with them. Metrics are called ``spectral_reach/...`` and stand at the
-    number of updates made, as the Trainer's own (most reporters put ``train/`` in front).
+    folder; a training that is resumed goes on with them, and one that begins anew puts them aside. Metrics are called
+    ``spectral_reach/...`` and stand at the number of updates made, as the Trainer's own (most reporters put ``train/``
+    in front).
 
     Args:
-        schedule: as in ``sr.Tracker``, of the number of updates made; by default every 100 and more often at first.
-        updates: as in ``sr.Tracker``: when to take the effect of an update on the loss.
-        out: the folder for the rows; None for ``spectral_reach`` in the output folder.
-        sinks: as in ``sr.Tracker``, besides the Trainer's own reporters.
-        loss, estimator, probes, units, noise_units, parameters, seed, memory_budget: as in ``sr.Tracker``. The loss is
-            compared with labels as the Trainer's model does: cross entropy shifted for causal language models.
+        **options: as in ``Measuring``. The loss is of the labels that the Trainer gives its model, shifted for causal
+            language models.
 
     Raises:
         ImportError: transformers is not installed.
@@ -51,10 +49,11 @@ class SpectralCallback(Measuring, TrainerCallback):
         trainer = _trainer_of(self)
         _check_labels_reach_the_model(trainer)
         model = unwrapped(kwargs["model"])
-        self._open(model, args.output_dir or ".", _Log(trainer))
+        self._open(model, args.output_dir or ".", state.global_step, _Log(trainer))
         if self._hook is not None:
             self._hook.remove()
-        self._hook = model.register_forward_pre_hook(self._seen, with_kwargs=True)
+        # A compiler that traced the hook would compile the model anew whenever another batch is remembered.
+        self._hook = model.register_forward_pre_hook(torch.compiler.disable(self._seen), with_kwargs=True)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -63,7 +62,7 @@ class SpectralCallback(Measuring, TrainerCallback):
         self._batch = NOTHING
 
     def _seen(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if self._batch is NOTHING and model.training and not self._measuring:
+        if self._batch is NOTHING and model.training and torch.is_grad_enabled() and not self._measuring:
             self._batch = {name: value for name, value in kwargs.items() if name != "num_items_in_batch"}
 
     def on_pre_optimizer_step(

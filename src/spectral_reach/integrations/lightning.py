@@ -23,8 +23,9 @@ class SpectralCallback(Measuring, Callback):
     batches ``(inputs, targets)``, or on mappings with ``labels``, by cross entropy. Each measurement is of the batch
     that the next update is made for, the first of them where gradients are accumulated, with the weights before the
     update: training is bit for bit the same as without, with automatic and with manual optimisation. Rows are kept in
-    ``spectral_reach/measurements.parquet`` in the Trainer's root folder; a training that is resumed goes on with them.
-    Metrics are called ``spectral_reach/...`` and stand at ``trainer.global_step``, the number of updates made.
+    ``spectral_reach/measurements.parquet`` in the Trainer's root folder; a training that is resumed goes on with them,
+    and one that begins anew puts them aside. Metrics are called ``spectral_reach/...`` and stand at
+    ``trainer.global_step``, the number of updates made.
 
     Args:
         model: the name of the submodule to measure (``"net"``), for a module whose own ``forward`` is not what the
@@ -49,7 +50,7 @@ class SpectralCallback(Measuring, Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the folder."""
         if trainer.is_global_zero:
-            self._open(self._measured(pl_module), trainer.default_root_dir, _Log(trainer))
+            self._open(self._measured(pl_module), trainer.default_root_dir, trainer.global_step, _Log(trainer))
 
     def _measured(self, module: LightningModule) -> nn.Module:
         if self._model_name is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from spectral_reach.integrations.earlier_rows import make_room
 from spectral_reach.integrations.schedules import default_schedule
 from spectral_reach.measured.losses import Loss
 from spectral_reach.measured.parameters import Selection
@@ -69,9 +70,11 @@ class Measuring:
         """The tracker of the present training, or of the last one; ``tracker.history`` has the rows."""
         return self._tracker
 
-    def _open(self, model: nn.Module, output_folder: str | Path, log: Sink) -> None:
+    def _open(self, model: nn.Module, output_folder: str | Path, step: int, log: Sink) -> None:
+        """The training begins, or goes on after ``step`` updates."""
         self._abandon()  # What a training that failed has left open.
         out = Path(output_folder) / "spectral_reach" if self._out is None else self._out
+        make_room(out, step)
         self._tracker = Tracker(model, out=out, sinks=(log, *self._sinks), **self._options)
 
     def _abandon(self) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
+
+from spectral_reach.decomposition.result import Decomposition
+from spectral_reach.tracking.updates import FIELDS
 
 PREFIX = "spectral_reach/"
 STEP = "step"
 """The key of a row: updates of the optimiser made so far, which every dashboard has on its axis."""
+_FIELDS = {"measurement": frozenset(field.name for field in fields(Decomposition)), "update": FIELDS}
 _FOLDERS = {"measurement": "", "update": "update/"}
 
 
 def metrics_of(kind: str, row: Mapping[str, Any]) -> dict[str, float]:
     """What was measured, as metrics: ``spectral_reach/chi_pos``, ``spectral_reach/update/linear``.
 
-    Values that are not defined are left out, for dashboards draw them as numbers or break; so are counts and settings,
-    which are the same in every row and stand in the table.
+    Values that are not defined are left out, for dashboards draw them as numbers or break; so are counts, settings and
+    the caller's own columns, which stand in the table.
 
     Raises:
         ValueError: ``kind`` is neither ``"measurement"`` nor ``"update"``.
     """
     start = prefix_of(kind)
-    return {start + name: value for name, value in row.items() if isinstance(value, float) and math.isfinite(value)}
+    measured = {name: value for name, value in row.items() if name in _FIELDS[kind]}
+    return {start + name: v for name, v in measured.items() if isinstance(v, float) and math.isfinite(v)}
 
 
 def prefix_of(kind: str) -> str:

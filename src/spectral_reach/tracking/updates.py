@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from spectral_reach.decomposition.update_effect import UpdateEffect, update_effect, weights_of
 from spectral_reach.measured.losses import LossFunction
@@ -64,7 +65,7 @@ class Updates:
         self._complete(step, batch)
         if self._wants(step):
             self._begun = _Begun(
-                step=step, batch=batch, weights=weights_of(self._model), seed=seed, columns=dict(columns)
+                step=step, batch=_copy(batch), weights=weights_of(self._model), seed=seed, columns=dict(columns)
             )
 
     def close(self) -> None:
@@ -116,3 +117,8 @@ class Updates:
             return {**{f"cumulated_{name}": row[name] for name in _CUMULATED}, "updates": 1}
         sums = {f"cumulated_{name}": last[f"cumulated_{name}"] + row[name] for name in _CUMULATED}
         return {**sums, "updates": last["updates"] + 1}
+
+
+def _copy(batch: Any) -> Any:
+    """Of its tensors: a loop may fill the same ones with the next batch."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
