@@ -20,6 +20,10 @@ with needed("hf"):
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
+_OF_THE_LOSS = frozenset({"num_items_in_batch", "fused_lm_head"})
+"""Arguments by which trainers have a model compute its loss in another way: over several batches, or without logits."""
+
+
 class SpectralCallback(Measuring, TrainerCallback):
     """Measures the decomposition while a ``Trainer`` trains, and logs it where the Trainer logs.
 
@@ -63,7 +67,7 @@ class SpectralCallback(Measuring, TrainerCallback):
 
     def _seen(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self._batch is NOTHING and model.training and torch.is_grad_enabled() and not self._measuring:
-            self._batch = {name: value for name, value in kwargs.items() if name != "num_items_in_batch"}
+            self._batch = {name: value for name, value in kwargs.items() if name not in _OF_THE_LOSS}
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
