@@ -48,9 +48,8 @@ bench-spectrum: $(INSTALLED) ## Time spectra and take their peak memory on this 
 	$(BIN)/python benchmarks/spectrum.py
 
 .PHONY: docs
-docs: $(INSTALLED) ## Build the reference of the public names into build/docs
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
-	$(BIN)/pdoc --docformat google --output-directory build/docs spectral_reach
+docs: $(INSTALLED) ## Build the documentation into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/docs
 
 .PHONY: clean
 clean: ## Remove the environment, caches and build products (results stay)
