@@ -17,7 +17,7 @@ from torch.utils import checkpoint as checkpointing
 from torch.utils.checkpoint import checkpoint
 
 import spectral_reach as sr
-from spectral_reach.tracking.tracker import _seed_of
+from spectral_reach.tracking.row import seed_of
 
 B, T, K = 6, 5, 7
 REENTRANT = pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
@@ -207,7 +207,7 @@ def train(
         outputs = model(batch[0])
         loss = F.cross_entropy(outputs.flatten(0, 1), batch[1].flatten())
         if measured:
-            options: dict[str, Any] = {"estimator": "per_unit", "parameters": parameters, "seed": _seed_of(0, step)}
+            options: dict[str, Any] = {"estimator": "per_unit", "parameters": parameters, "seed": seed_of(0, step)}
             expected = sr.decompose(model, batch, **options)
             results.append(tracker.measure(step, batch, outputs=outputs, step_loss=loss))
             if results[-1] is not None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import spectral_reach as sr
-from spectral_reach.tracking.tracker import _seed_of
+from spectral_reach.tracking.row import seed_of
 
 B, T, K = 6, 5, 7
 
@@ -48,7 +48,7 @@ def in_step(
     torch.manual_seed(3)
     tokens, targets = draw_batch()
     tracker = sr.Tracker(model, schedule=1, **{"estimator": "per_unit", **options})
-    expected = sr.decompose(model, (tokens, targets), **{"estimator": "per_unit", **options, "seed": _seed_of(0, 0)})
+    expected = sr.decompose(model, (tokens, targets), **{"estimator": "per_unit", **options, "seed": seed_of(0, 0)})
     outputs = model(tokens)
     loss = make_loss(outputs, targets)
     assert tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss, tokens=30) is None
@@ -98,7 +98,7 @@ def test_of_many_units_the_value_is_that_of_all_and_eight_tell_its_error(
     errors = ("delta_loss_unbiased_stderr", "chi_pos_unbiased_stderr")
     assert_row({**row, **{name: getattr(expected, name) for name in (*errors, "noise_units")}}, expected, 1e-9)
     torch.manual_seed(3)
-    few = sr.decompose(model, draw_batch(), estimator="per_unit", seed=_seed_of(0, 0), noise_units=8)
+    few = sr.decompose(model, draw_batch(), estimator="per_unit", seed=seed_of(0, 0), noise_units=8)
     # The same eight units, and their two parts of the variance: the less of it, the more units the value is from.
     assert row["delta_loss"] == pytest.approx(few.delta_loss, rel=1e-9)
     for name in errors:
@@ -118,9 +118,7 @@ def test_hooks_on_gradients_cost_more_but_change_nothing(
     torch.manual_seed(3)
     tokens, targets = draw_batch()
     tracker = sr.Tracker(model, schedule=1, estimator="per_unit", noise_units=noise_units)
-    expected = sr.decompose(
-        model, (tokens, targets), estimator="per_unit", noise_units=noise_units, seed=_seed_of(0, 0)
-    )
+    expected = sr.decompose(model, (tokens, targets), estimator="per_unit", noise_units=noise_units, seed=seed_of(0, 0))
     outputs = model(tokens)
     loss = cross_entropy(outputs, targets)
     tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss)
@@ -233,7 +231,7 @@ def test_units_that_see_each_other_are_measured_in_passes_of_their_own() -> None
     loss = cross_entropy(outputs, targets)
     result = tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss)
     assert result is not None
-    assert_row(result.as_dict(), sr.decompose(model, (tokens, targets), estimator="batch", seed=_seed_of(0, 0)), 1e-12)
+    assert_row(result.as_dict(), sr.decompose(model, (tokens, targets), estimator="batch", seed=seed_of(0, 0)), 1e-12)
     loss.backward()
     assert len(tracker.history) == 1
 
@@ -248,7 +246,7 @@ def test_a_parameter_without_a_rule_is_measured_in_passes_of_its_own() -> None:
     result = tracker.measure(0, (tokens, targets), outputs=outputs, step_loss=loss)
     assert result is not None
     assert_row(
-        result.as_dict(), sr.decompose(model, (tokens, targets), estimator="per_unit", seed=_seed_of(0, 0)), 1e-12
+        result.as_dict(), sr.decompose(model, (tokens, targets), estimator="per_unit", seed=seed_of(0, 0)), 1e-12
     )
 
 
@@ -257,7 +255,7 @@ def test_batch_statistics_are_measured_as_constants_in_passes_of_their_own() -> 
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double()
     batch = torch.randn(9, 4).double(), torch.randint(0, 3, (9,))
     tracker = sr.Tracker(model, schedule=1, estimator="per_unit")
-    expected = sr.decompose(model, batch, estimator="per_unit", seed=_seed_of(0, 0))
+    expected = sr.decompose(model, batch, estimator="per_unit", seed=seed_of(0, 0))
     outputs = model(batch[0])
     result = tracker.measure(0, batch, outputs=outputs, step_loss=F.cross_entropy(outputs, batch[1]))
     assert result is not None

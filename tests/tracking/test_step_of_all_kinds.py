@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import spectral_reach as sr
-from spectral_reach.tracking.tracker import _seed_of
+from spectral_reach.tracking.row import seed_of
 
 UPDATES = 3
 
@@ -88,7 +88,7 @@ def train(kind: Kind, measured: bool, dropout: float, **options: Any) -> dict[st
                     result = tracker.measure(step, batch, outputs=outputs, step_loss=scaled)
                     assert (result is None) == kind.shared
                 if measured and not dropout:
-                    own = {"estimator": "per_unit", **options, "seed": _seed_of(0, step)}
+                    own = {"estimator": "per_unit", **options, "seed": seed_of(0, step)}
                     expected = sr.decompose(module, batch, **own)
             scaled.backward()
             kept["losses"].append(loss.item())
@@ -144,7 +144,7 @@ def accumulated(order: str, measured: bool) -> tuple[list[Tensor], list[dict[str
         losses.append(cross_entropy(outputs, batch[1]) / 3)
         if measured:
             assert tracker.measure(micro, batch, outputs=outputs, step_loss=losses[-1]) is None
-            expected.append(sr.decompose(model, batch, estimator="per_unit", seed=_seed_of(0, micro)))
+            expected.append(sr.decompose(model, batch, estimator="per_unit", seed=seed_of(0, micro)))
     assert tracker.history == []
     if order == "together":
         torch.stack(losses).sum().backward()
@@ -172,7 +172,7 @@ def test_a_compiled_model_is_measured_as_the_module_inside(backend: str) -> None
     torch.manual_seed(0)
     module = Net().double()
     compiled = torch.compile(module, backend=backend)
-    batch, options = draw_batch(), {"estimator": "per_unit", "seed": _seed_of(0, 0)}
+    batch, options = draw_batch(), {"estimator": "per_unit", "seed": seed_of(0, 0)}
     own = sr.decompose(module, batch, **options)
     assert_close(sr.decompose(compiled, batch, **options).as_dict(), own, 1e-12)
     tracker = sr.Tracker(compiled, schedule=1, estimator="per_unit")
