@@ -57,7 +57,8 @@ class SpectralCallback(Measuring, TrainerCallback):
         if self._hook is not None:
             self._hook.remove()
         # A compiler that traced the hook would compile the model anew whenever another batch is remembered.
-        self._hook = model.register_forward_pre_hook(torch.compiler.disable(self._seen), with_kwargs=True)
+        untraced: Any = torch.compiler.disable
+        self._hook = model.register_forward_pre_hook(untraced(self._seen), with_kwargs=True)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
