@@ -79,6 +79,13 @@ def test_a_line_that_was_cut_is_dropped_and_no_row_comes_twice(tmp_path: Path) -
     assert sorted(file.read_text().splitlines()) == sorted(whole.splitlines())
 
 
+def test_another_training_does_not_lose_its_rows_to_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    JsonLines(file).write("measurement", {"step": 0, "chi_pos": 0.5})
+    JsonLines(file).write("measurement", {"step": 0, "chi_pos": 0.25})
+    assert [json.loads(line)["chi_pos"] for line in file.read_text().splitlines()] == [0.5, 0.25]
+
+
 @pytest.mark.parametrize("content", ["step,loss\n1,2\n", "[1]\n", '{"step": 1}\n', "\xff\n"])
 def test_another_file_is_not_appended_to(tmp_path: Path, content: str) -> None:
     file = tmp_path / "rows.jsonl"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,7 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
         RecordError: the file cannot be written.
     """
     from spectral_reach.records.atomic import make_folder, write_json_atomically
+    from spectral_reach.records.finite import finite
 
     make_folder(file.parent)
-    write_json_atomically(file, _finite(values))
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {name: _finite(each) for name, each in value.items()}
-        case list():
-            return [_finite(each) for each in value]
-        case _:
-            return value
+    write_json_atomically(file, finite(values))

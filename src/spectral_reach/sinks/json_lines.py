@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spectral_reach.records.errors import write_errors_told
+from spectral_reach.records.finite import finite
 
 
 class JsonLines:
     """Appends each row as a line ``{"kind": "measurement", "step": 10, ...}``; not-a-number becomes null.
 
-    A line is on disk when ``write`` returns. One that a kill has cut off is dropped when the file is opened again,
-    and a row that is there already is not written twice.
+    A line is on disk when ``write`` returns. One that a kill has cut off is dropped when the file is opened again, and
+    a row that was taken again with the same values is not written twice. Where a step was measured anew with other
+    values, as in another training, both lines are there.
 
     Args:
         path: the file; it and its folder come into being with the first row.
+
+    Raises:
+        ValueError: the file holds something else.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._written = self._recover()
+        self._lines = self._recover()
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:
         """Append a row.
@@ -32,49 +36,42 @@ class JsonLines:
         Raises:
             RecordError: the file cannot be written.
         """
-        key = (kind, row["step"])
-        if key in self._written:
+        line = json.dumps({"kind": kind, **finite(row)}, allow_nan=False).encode()
+        if line in self._lines:
             return
-        values = {name: _json_value(value) for name, value in row.items()}
-        line = json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
         with write_errors_told(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
-                file.write(line.encode())
+                file.write(line + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-        self._written.add(key)
+        self._lines.add(line)
 
     def close(self) -> None:
         """Nothing is left to do: every line is on disk."""
 
-    def _recover(self) -> set[tuple[str, int]]:
-        """Cut off a line that was not finished, and find out which rows there are.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
+    def _recover(self) -> set[bytes]:
+        """Cut off a line that was not finished, and find out which there are."""
         if not self.path.is_file():
             return set()
         content = self.path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        found = set()
-        for number, line in enumerate(content[:whole].splitlines(), 1):
-            try:
-                row = json.loads(line)
-                found.add((row["kind"], row["step"]))
-            except (ValueError, KeyError, TypeError) as error:
+        lines = content[:whole].splitlines()
+        for number, line in enumerate(lines, 1):
+            if not _is_row(line):
                 raise ValueError(
                     f"line {number} of {self.path} is no row of spectral-reach; expected JSON objects with 'kind' and "
                     "'step', or a file that is not there yet: choose another path"
-                ) from error
+                )
         if whole < len(content):
             with write_errors_told(self.path):
                 os.truncate(self.path, whole)
-        return found
+        return set(lines)
 
 
-def _json_value(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return dict(value) if isinstance(value, Mapping) else value
+def _is_row(line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and {"kind", "step"} <= row.keys()
