@@ -31,11 +31,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 # Room -> third-party packages that it may import at all, for rooms that promise to need little.
 MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
-    "decomposition": {"torch", "numpy", "scipy"},  # Student's factor
+    "estimators": {"torch", "numpy", "scipy"},  # Student's factor
     "theory": {"torch", "numpy", "scipy"},
     "spectra": {"torch", "numpy", "scipy", "rich", "matplotlib"},  # operators; a bar for long work; what `plot` returns
     "records": {"torch", "numpy", "pyarrow", "filelock", "safetensors"},
-    "tracking": {"torch", "numpy", "scipy"},  # scipy: Student's factor
+    "tracking": {"torch", "numpy"},
     "sinks": {"torch", "wandb", "trackio"},
     "integrations": {"torch", "transformers", "lightning"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import spectral_reach as sr
 from spectral_reach.tracking.early_warnings import early_warnings
@@ -114,24 +113,28 @@ def test_few_rows_old_rows_and_undefined_values_tell_nothing() -> None:
     assert kinds(noisy + later) == set()
 
 
-def test_from_a_real_tracker() -> None:
-    torch.manual_seed(0)
+def test_a_real_gradient_that_is_noise_and_one_that_is_signal() -> None:
+    """Labels at random: once the biases are right, small batches have nothing to follow; a large one at first has."""
+    generator = torch.Generator().manual_seed(0)
+
+    def batch(units: int) -> tuple[Tensor, Tensor]:
+        inputs = torch.randn(units, 4, generator=generator)
+        return inputs, torch.randint(0, 3, (units,), generator=generator)
+
     model = nn.Linear(4, 3)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
     with sr.Tracker(model, schedule=1) as tracker:
-        for step in range(30):
-            # Labels that have nothing to do with the inputs: after some steps the gradient is noise alone.
-            inputs, targets = torch.randn(8, 4), torch.randint(0, 3, (8,))
-            tracker.measure(step, (inputs, targets))
-            model.zero_grad()
-            F.cross_entropy(model(inputs), targets).backward()
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter -= 0.1 * parameter.grad  # type: ignore[operator]
-        wide = torch.randn(4096, 4), torch.randint(0, 3, (4096,))
-        first = early_warnings(tracker.history)
-    assert all(warning.kind == "gradient_noise" for warning in first)
-    model = nn.Linear(4, 3)
+        for step in range(400):
+            tracker.measure(step, batch(8))
+    [noise] = early_warnings(tracker.history)
+    assert (noise.kind, noise.low < 0 < noise.high < 0.1) == ("gradient_noise", True)
+    assert "is noise: the noise scale is above" in noise.text
+
+    nn.init.normal_(model.weight, std=3.0, generator=generator)
     with sr.Tracker(model, schedule=1) as tracker:
         for step in range(12):
-            tracker.measure(step, wide)
-    assert {warning.kind for warning in early_warnings(tracker.history)} >= {"gradient_noise"}
+            tracker.measure(step, batch(1024))
+    signal = {warning.kind: warning for warning in early_warnings(tracker.history)}["gradient_noise"]
+    assert signal.low > 0.9
+    assert "noise scale is below" in signal.text

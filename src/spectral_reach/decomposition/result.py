@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from spectral_reach.estimators.student import student_factor
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawDecomposition:
@@ -158,7 +160,7 @@ class Decomposition:
         stderr = float(getattr(self, f"{name}_stderr"))
         if math.isnan(value) or math.isnan(stderr):
             return math.nan, math.nan
-        factor = _student(max(freedoms[name], 1), level)
+        factor = student_factor(max(freedoms[name], 1), level)
         if not name.endswith("_unbiased") or stderr == 0:
             return value - factor * stderr, value + factor * stderr
         # (value - x)^2 = factor^2 (stderr^2 + slope (x - value)), solved for x.
@@ -216,10 +218,3 @@ class Decomposition:
                 *([f"  (passed over {self.passed_over})"] if self.passed_over else []),
             ]
         )
-
-
-def _student(freedom: float, level: float) -> float:
-    """How many standard errors to either side."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + level / 2))

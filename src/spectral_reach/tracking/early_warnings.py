@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectral_reach.estimators.student import student_factor
+
 LEAST = 5
 """Rows that a mean needs."""
 MOSTLY_NOISE = 0.1
@@ -105,7 +107,7 @@ def _flat_position(rows: Sequence[Mapping[str, Any]], last: int) -> EarlyWarning
         return None
     ratio = late[0] / early[0]
     error = math.hypot(early[1] / early[0], late[1] / late[0])  # of its logarithm
-    factor = math.exp(_student(min(map(len, halves)) - 1) * error)
+    factor = math.exp(student_factor(min(map(len, halves)) - 1) * error)
     low, high = ratio / factor, ratio * factor
     if not 1 / FLAT < low <= high < FLAT:
         return None
@@ -160,11 +162,5 @@ def _ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -
 
 
 def _interval(value: float, error: float, freedom: int) -> tuple[float, float]:
-    half = _student(freedom) * error
+    half = student_factor(freedom) * error
     return value - half, value + half
-
-
-def _student(freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
