@@ -163,11 +163,28 @@ def test_in_every_kind_of_loop(loop: Callable[[nn.Module, sr.Tracker], None]) ->
 
 def test_an_update_that_a_scaler_skips_did_nothing() -> None:
     model = make_model()
+    optimiser, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
+    with sr.Tracker(model, schedule=lambda step: False, updates=1) as tracker:
+        for step in range(3):
+            inputs, targets = make_batch(step)
+            tracker.measure(step, (inputs, targets))
+            overflow = math.inf if step == 1 else 1.0
+            optimiser.zero_grad()
+            scaler.scale(F.cross_entropy(model(inputs), targets) * overflow).backward()
+            scaler.step(optimiser)
+            scaler.update()
+    made, skipped, last = tracker.updates
+    assert made["update_norm"] > 0
+    assert last["update_norm"] > 0
+    assert (skipped["change"], skipped["linear"], skipped["update_norm"]) == (0, 0, 0)
+    assert [row["updates"] for row in tracker.updates] == [1, 2, 3]
+
+
+def test_a_last_update_that_was_not_made_is_none() -> None:
+    model = make_model()
     with sr.Tracker(model, schedule=lambda step: False, updates=1) as tracker:
         tracker.measure(0, make_batch(0))
-        tracker.measure(1, make_batch(1))
-    [row] = tracker.updates
-    assert (row["change"], row["linear"], row["update_norm"]) == (0, 0, 0)
+    assert tracker.updates == []
 
 
 def test_a_schedule_of_its_own_and_due() -> None:

@@ -71,6 +71,12 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in select_parameters(unwrapped(model)).items()}
 
 
+def have_moved(model: nn.Module, before: Weights) -> bool:
+    """Whether any of these weights is another one now."""
+    parameters = dict(unwrapped(model).named_parameters())
+    return any(not parameters[name].equal(value) for name, value in before.items() if name in parameters)
+
+
 def update_effect(
     model: nn.Module,
     batch: Any,

@@ -156,7 +156,7 @@ class Tracker:
     @property
     def updates(self) -> list[dict[str, Any]]:
         """The effects of updates on record, in the order taken: ``step``, the caller's columns, the fields of
-        UpdateEffect, and sums over all rows up to this one (``cumulated_change``, ``cumulated_linear``,
+        UpdateEffect, and sums over all rows on record with it (``cumulated_change``, ``cumulated_linear``,
         ``cumulated_correction``; ``updates`` says of how many)."""
         return [] if self._updates is None else self._updates.record.rows
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from spectral_reach.decomposition.update_effect import UpdateEffect, update_effect, weights_of
+from spectral_reach.decomposition.update_effect import UpdateEffect, have_moved, update_effect, weights_of
 from spectral_reach.measured.losses import LossFunction
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.tracking.recorder import Recorder
@@ -52,6 +52,7 @@ class Updates:
         self._due = due
         self._loss = loss
         self.record = record
+        self._sums = {name: sum(row[name] for row in record.rows) for name in _CUMULATED}
         self._begun: _Begun | None = None
 
     def waits(self, step: int) -> bool:
@@ -70,13 +71,9 @@ class Updates:
 
     def close(self) -> None:
         """The loop is over: the last update has no next batch. One that was begun and not made is no update."""
-        begun = self._begun
-        if begun is not None and any(not value.equal(begun.weights[name]) for name, value in self._present(begun)):
-            self._complete(begun.step + 1, None)
+        if self._begun is not None and have_moved(self._model, self._begun.weights):
+            self._complete(self._begun.step + 1, None)
         self._begun = None
-
-    def _present(self, begun: _Begun) -> list[tuple[str, Tensor]]:
-        return [(name, value) for name, value in weights_of(self._model).items() if name in begun.weights]
 
     def _wants(self, step: int) -> bool:
         return not self.record.has(step) and bool(self._due(step))
@@ -96,9 +93,12 @@ class Updates:
         effect = self._effect(begun, next_batch)
         if effect is None:
             return
-        row = {"step": begun.step, **begun.columns, **effect.as_dict()}
-        row |= self._cumulated(row)
-        self.record.add(row)
+        values = effect.as_dict()
+        sums = {name: self._sums[name] + values[name] for name in _CUMULATED}
+        cumulated = {f"cumulated_{name}": total for name, total in sums.items()}
+        updates = len(self.record) + 1
+        self.record.add({"step": begun.step, **begun.columns, **values, **cumulated, "updates": updates})
+        self._sums = sums
 
     def _effect(self, begun: _Begun, next_batch: Any) -> UpdateEffect | None:
         """None for a batch without any label, which has no loss that could change; the next one may be such a batch."""
@@ -108,15 +108,6 @@ class Updates:
                     self._model, begun.batch, begun.weights, loss=self._loss, next_batch=following, seed=begun.seed
                 )
         return None
-
-    def _cumulated(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Sums over the updates on record up to this one, and how many these are."""
-        before = [each for each in self.record.rows if each["step"] < row["step"]]
-        last = max(before, key=lambda each: each["step"], default=None)
-        if last is None:
-            return {**{f"cumulated_{name}": row[name] for name in _CUMULATED}, "updates": 1}
-        sums = {f"cumulated_{name}": last[f"cumulated_{name}"] + row[name] for name in _CUMULATED}
-        return {**sums, "updates": last["updates"] + 1}
 
 
 def _copy(batch: Any) -> Any:
