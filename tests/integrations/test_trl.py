@@ -79,9 +79,7 @@ def test_only_completions_count_and_training_is_the_same_to_the_bit(tmp_path: Pa
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             batch = dict(self._batch)
-            self._measuring = True
             self.by_hand[state.global_step] = sr.decompose(kwargs["model"], batch, seed=seed_of(0, state.global_step))
-            self._measuring = False
             self.labels[state.global_step] = int(batch["labels"].ne(-100).sum())
             super().on_pre_optimizer_step(args, state, control, **kwargs)
 

@@ -67,7 +67,8 @@ class SpectralCallback(Measuring, TrainerCallback):
         self._batch = NOTHING
 
     def _seen(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if self._batch is NOTHING and model.training and torch.is_grad_enabled() and not self._measuring:
+        # Passes of a measurement come when there is a batch already.
+        if self._batch is NOTHING and model.training and torch.is_grad_enabled():
             self._batch = {name: value for name, value in kwargs.items() if name not in _OF_THE_LOSS}
 
     def on_pre_optimizer_step(

@@ -63,7 +63,6 @@ class Measuring:
         }
         self._tracker: Tracker | None = None
         self._batch: Any = NOTHING
-        self._measuring = False
 
     @property
     def tracker(self) -> Tracker | None:
@@ -95,12 +94,8 @@ class Measuring:
     ) -> None:
         """The weights are still those that the batch has met."""
         assert self._tracker is not None
-        self._measuring = True
-        try:
-            with nullcontext() if precision is None else precision:
-                self._tracker.measure(step, batch, **columns)
-        finally:
-            self._measuring = False
+        with nullcontext() if precision is None else precision:
+            self._tracker.measure(step, batch, **columns)
 
     def _end(self) -> None:
         self._batch = NOTHING
