@@ -70,11 +70,14 @@ def compare(run: Path, *, sets: int, sequences: int, seed: int) -> dict[str, NDA
     rng = np.random.default_rng(seed)
 
     def of_files(count: int) -> Windows:
-        while True:
+        for _ in range(100):
             chosen = rng.choice(np.unique(place), size=count, replace=False)
             rows = np.flatnonzero(np.isin(place, chosen))
             if len(rows) >= sequences:  # else these files are too small
                 return data.train[np.sort(rng.choice(rows, size=sequences, replace=False))]
+        raise ValueError(
+            f"{count} training files hold fewer than {sequences} sequences; expected more: give --sequences"
+        )
 
     def of(windows: Windows) -> Windows:
         return windows[np.sort(rng.choice(len(windows), size=sequences, replace=False))]
@@ -96,6 +99,8 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=6, help="of each kind; 2 at least")
     parser.add_argument("--sequences", type=int, default=1500, help="of a set")
     arguments = parser.parse_args()
+    if arguments.sets < 2:
+        parser.error(f"--sets is {arguments.sets}; expected 2 or more, for the error of their mean")
     for seed, name in enumerate(arguments.runs):
         found = compare(arguments.study / "runs" / name, sets=arguments.sets, sequences=arguments.sequences, seed=seed)
         reference = next(iter(found.values())).mean()
