@@ -10,6 +10,7 @@ from torch import nn
 
 from spectral_reach.decomposition.in_parts import one_batch_in_parts, two_batches_in_parts
 from spectral_reach.decomposition.in_step import in_step
+from spectral_reach.decomposition.memory import plan, told
 from spectral_reach.decomposition.one_batch import one_batch
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import two_batches
@@ -39,6 +40,7 @@ def decompose(
     micro_batch: int | None = None,
     checkpointing: bool = False,
     offload: bool = False,
+    max_memory: int | None = None,
 ) -> Decomposition:
     """Take the linearised loss change of a gradient step apart: delta_loss = chi_loss * chi_net * chi_pos.
 
@@ -72,6 +74,8 @@ def decompose(
             from the products of 8 units, as in a training step.
         checkpointing: leave the model's activation checkpointing on: the least memory, with ``micro_batch=1``.
         offload: keep sums of gradients in the host's memory, not beside the parameters.
+        max_memory: bytes that may be in use on the model's device (on a CPU: by this process), weights included: as
+            many units at a time as fit are taken, or as ``micro_batch`` says if these fit.
 
     Returns:
         The normalised components, errors and counts; see ``Decomposition``. What is undefined is NaN with a reason.
@@ -90,15 +94,18 @@ def decompose(
     prepared = _prepare(model, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget)
     # Probes over the whole batch are what a model takes that needs checkpointing to fit into memory.
     checkpointed = checkpointing or estimator == "batch"
-    if micro_batch is not None:
-        size = integer_from(1, "micro_batch", micro_batch)
+    if micro_batch is not None or max_memory is not None:
+        size = None if micro_batch is None else integer_from(1, "micro_batch", micro_batch)
+        limit = None if max_memory is None else integer_from(1, "max_memory", max_memory)
         options = replace(prepared.options, offload=bool(offload))
         with leaving_no_trace(prepared.model):
-            a = prepared.micro_batches(batch, size, checkpointed=checkpointed)
+            a = prepared.micro_batches(batch, checkpointed=checkpointed)
             if against is None:
+                (a,), options = _sized({"batch": a}, size, limit, options)
                 return one_batch_in_parts(a, estimator, options)
             with about("against"):
-                b = prepared.micro_batches(against, size, checkpointed=checkpointed)
+                b = prepared.micro_batches(against, checkpointed=checkpointed)
+            (a, b), options = _sized({"batch": a, "against": b}, size, limit, options)
             return two_batches_in_parts(a, b, estimator, options)
     with leaving_no_trace(prepared.model):
         first = prepared.linearise(batch, checkpointed=checkpointed)
@@ -148,6 +155,26 @@ def decompose_in_step(
         return in_step(linearisation, step_loss, estimator, prepared.options, finished, sums=sums)
 
 
+def _sized(
+    batches: Mapping[str, MicroBatches], size: int | None, limit: int | None, options: EstimatorOptions
+) -> tuple[list[MicroBatches], EstimatorOptions]:
+    """The batches in parts of so many units, or of as many as fit.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if limit is not None:
+        planned = plan(batches, limit, offload=options.offload)
+        if size is not None and size > planned.micro_batch:
+            raise ValueError(
+                f"micro_batch={size} does not fit into max_memory, {told(limit)}; expected {planned.micro_batch} or "
+                f"less: with it the measurement takes {planned}"
+            )
+        size, options = size or planned.micro_batch, replace(options, room=planned.room)
+    assert size is not None
+    return [batch.in_parts_of(size) for batch in batches.values()], options
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Prepared:
     """A caller's arguments, checked."""
@@ -157,14 +184,14 @@ class _Prepared:
     parameters: Mapping[str, nn.Parameter]
     options: EstimatorOptions
 
-    def micro_batches(self, batch: Any, size: int, *, checkpointed: bool) -> MicroBatches:
-        """The batch in parts of ``size`` units."""
+    def micro_batches(self, batch: Any, *, checkpointed: bool) -> MicroBatches:
+        """The batch, one unit at a time."""
         return MicroBatches(
             self.model,
             batch,
             self.loss,
             self.parameters,
-            size=size,
+            size=1,
             seed=self.options.seed,
             checkpointed=checkpointed,
         )

@@ -148,8 +148,9 @@ def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> 
         options = replace(options, noise_units=min(n, NOISE_UNITS))
     some = units_of_noise(batch.extent, options)
     units = torch.arange(n) if some is None else some
-    # As much as two more gradients take is in proportion to what is there anyway.
-    room = max(options.memory_budget, 2 * sum(part.numel() * part.element_size() for part in swept.gradient))
+    room = options.room
+    if room is None:
+        room = max(options.memory_budget, 2 * sum(part.numel() * part.element_size() for part in swept.gradient))
     chosen = products_of_chosen(batch, units, swept.gradient, room)
     if some is None:
         return UnitGradientProducts.of_pairs(chosen.pairs)

@@ -25,6 +25,8 @@ class EstimatorOptions:
         memory_budget: bytes that batched products may take.
         noise_units: take the products of loss gradients for this many units, drawn at random; None for all.
         offload: sums of gradients stay in the host's memory, not beside the parameters.
+        room: bytes that gradients of units may take which are multiplied with each other; None for as much as two
+            gradients of all units take, and no less than the budget.
     """
 
     probes: int
@@ -33,6 +35,7 @@ class EstimatorOptions:
     memory_budget: int
     noise_units: int | None = None
     offload: bool = False
+    room: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

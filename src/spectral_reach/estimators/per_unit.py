@@ -60,11 +60,12 @@ class _Units:
         chosen = self._chosen.in_next(part.n_units)
         if not len(chosen):
             return
-        backward = UnitBackward.of(part)
-        if backward.reason and _is_alone(part):
+        # One unit at a time is for little memory: finding layer rules takes passes over several.
+        if _is_alone(part) and (self._extent.n_units > 1 or UnitBackward.of(part).reason):
             traces = trace_of_one_unit(part, seed=self._options.seed, probes=self._options.probes)
             self._traces.append(traces.unsqueeze(1))
             return
+        backward = UnitBackward.of(part)
         if backward.reason:
             raise ValueError(
                 f"estimator='per_unit' cannot tell the units of this model apart: {backward.reason}; expected units "

@@ -21,7 +21,7 @@ def activations_kept(kept: bool) -> Iterator[None]:
     Both of its ways are taken by their insides, because models keep references to its public functions. If not
     ``kept``, the reentrant way goes the other one, for it can give no gradients but those of a whole ``backward()``.
     """
-    replaced: dict[str, Any] = {"CheckpointFunction": _NotReentrant}
+    replaced: dict[str, Any] = {"CheckpointFunction": NotReentrant}
     if kept:
         replaced = {"_checkpoint_without_reentrant_generator": _plain_pass, "CheckpointFunction": _PlainCall}
     before = {name: getattr(checkpoint, name) for name in replaced}
@@ -47,7 +47,7 @@ class _PlainCall:
         return function(*args)
 
 
-class _NotReentrant:
+class NotReentrant:
     """In place of the same, with the activations still made anew in the backward pass."""
 
     @staticmethod

@@ -7,6 +7,7 @@ forward pass that another one repeats, which is found out first, on two units wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from spectral_reach.measured.isolation import from_present_state, generator_stat
 from spectral_reach.measured.linearisation import Linearisation, linearise
 from spectral_reach.measured.losses import LossFunction, LossGradient
 from spectral_reach.measured.rows import IGNORE_INDEX, NoLabelledRowsError, labelled_rows, samples_of_units
+from spectral_reach.measured.saved_bytes import counted
 
 
 class MicroBatches:
@@ -50,7 +52,9 @@ class MicroBatches:
         checkpointed: bool,
     ) -> None:
         self._model, self._loss, self._parameters = model, loss, parameters
-        self._size, self._seed, self._checkpointed = size, seed, checkpointed
+        self._size, self._seed = size, seed
+        self.checkpointed = checkpointed
+        """Whether the model's activation checkpointing is on."""
         self._batch = Batch.parse(batch, model)
         pair = _two_labelled(self._batch)
         together = self._without_graph(self._batch.take(pair))[1]  # first, for it finds that units see each other
@@ -85,10 +89,29 @@ class MicroBatches:
             self._loss,
             self._parameters,
             seed=self._seed,
-            checkpointed=self._checkpointed,
+            checkpointed=self.checkpointed,
             causal_shift=self._shift,
             unit_ids=places,
         )
+
+    def in_parts_of(self, size: int) -> MicroBatches:
+        """The same batch, so many units at a time."""
+        other = copy(self)
+        other._size = size
+        return other
+
+    def bytes_of_unit(self, tensors_of_outputs: int) -> int:
+        """Memory that a unit takes in a pass: what is kept of it, and so many tensors of the size of its outputs."""
+        longest = self.units[[int(self.extent.samples_of_unit.argmax())]]
+        seed_generators(self._seed)
+        with (
+            torch.enable_grad(),
+            from_present_state(self._model),
+            counted(self._model, checkpointed=self.checkpointed) as found,
+        ):
+            outputs = output_tensor(self._passed.take(longest).outputs_of(self._model))
+        size = torch.promote_types(outputs.dtype, torch.float32).itemsize
+        return found.total + tensors_of_outputs * outputs.numel() * size
 
     def has_units_of(self, other: MicroBatches) -> bool:
         """Whether both are of the same inputs and targets."""
