@@ -26,6 +26,7 @@ def main() -> None:
     arguments.add_argument("--tokens", type=int, default=4096)
     arguments.add_argument("--long", type=int, default=16384, help="tokens with checkpointing")
     arguments.add_argument("--units", type=int, default=8)
+    arguments.add_argument("--allowed", type=float, default=76.0, help="GiB of max_memory")
     given = arguments.parse_args()
     torch.set_num_threads(16)
     if torch.cuda.is_available():
@@ -35,11 +36,12 @@ def main() -> None:
     model = llama(given.width, given.layers, max(given.tokens, given.long), device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e9:.2f}B parameters, {told(used(device))} in use")
+    limit = {"max_memory": int(given.allowed * 2**30)} if device == "cuda" else {"micro_batch": 1}
     for way, units, tokens, options in (
-        ("8 noise units", given.units, given.tokens, {"micro_batch": 1}),
-        ("2 noise units", given.units, given.tokens, {"micro_batch": 1, "noise_units": 2}),
-        ("off-loaded", 2, given.tokens, {"micro_batch": 1, "noise_units": 2, "offload": True}),
-        ("checkpointing", 2, given.long, {"micro_batch": 1, "noise_units": 2, "checkpointing": True}),
+        ("in max_memory", given.units, given.tokens, {"noise_units": 2, **limit}),
+        ("with checkpointing", given.units, given.tokens, {"noise_units": 2, "checkpointing": True, **limit}),
+        ("long, with checkpointing", 2, given.long, {"noise_units": 2, "checkpointing": True, **limit}),
+        ("off-loaded", 2, given.tokens, {"noise_units": 2, "offload": True, **limit}),
     ):
         torch.manual_seed(1)
         ids = torch.randint(0, 32000, (units, tokens), device=device)
@@ -50,8 +52,8 @@ def main() -> None:
         began = time.perf_counter()
         try:
             result = sr.decompose(model, {"input_ids": ids, "labels": ids}, **options)
-        except torch.OutOfMemoryError as error:
-            print(f"{way}: {units} x {tokens}: {str(error)[:120]}", flush=True)
+        except (torch.OutOfMemoryError, ValueError) as error:
+            print(f"{way}: {units} x {tokens}: {str(error)[:400]}", flush=True)
             torch.cuda.empty_cache()
             continue
         peak = told(torch.cuda.max_memory_allocated()) if device == "cuda" else "-"

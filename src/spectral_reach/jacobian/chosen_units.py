@@ -90,10 +90,14 @@ def _fill(alone: Linearisation, group: Sequence[_Stretch], places: Sequence[Tens
         wanted.setdefault(names[stretch.number], []).append((stretch, place))
 
     def take(name: str, gradient: Tensor) -> None:
-        for stretch, place in wanted[name]:
+        for stretch, place in wanted.get(name, ()):
             place.copy_(gradient.reshape(-1)[stretch.start : stretch.stop]).div_(n_samples)
 
-    each_gradient(alone.f, alone.residual.to(alone.f.dtype), {name: alone.parameters[name] for name in wanted}, take)
+    asked = {name: alone.parameters[name] for name in wanted}
+    if alone.checkpointed:
+        # What a checkpointed part makes anew for gradients that nobody asks for stays until the graph goes.
+        asked = dict(alone.parameters)
+    each_gradient(alone.f, alone.residual.to(alone.f.dtype), asked, take)
 
 
 def _add_products(rows: Tensor, whole: Tensor, pairs: Tensor, with_batch: Tensor) -> None:

@@ -73,6 +73,11 @@ class Linearisation:
         return rows.outputs.flatten(1)
 
     @property
+    def checkpointed(self) -> bool:
+        """Whether the model's activation checkpointing is on."""
+        return self._checkpointed
+
+    @property
     def model(self) -> nn.Module:
         """Whose outputs these are."""
         return self._model
