@@ -268,7 +268,9 @@ def row_squares(rows: Tensor) -> Tensor:
     if rows.dtype != torch.float64 and rows.numel() > 16 * _STRETCH:
         n, whole = rows.shape[0], rows.shape[1] // _STRETCH * _STRETCH
         parts = [rows[:, :whole].reshape(n, -1, _STRETCH), rows[:, whole:].unsqueeze(1)]
-        norms = torch.cat([torch.linalg.vector_norm(part, dim=2) for part in parts if part.shape[2]], 1)
+        # Stretches of one size would be rounded all the same way in half precision.
+        exact = torch.promote_types(rows.dtype, torch.float32)
+        norms = torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=exact) for part in parts if part.shape[2]], 1)
         squares = norms.to(torch.float64).square().sum(1)
         if bool(((squares > _SMALLEST) & squares.isfinite()).all()):
             return squares
