@@ -1,4 +1,4 @@
-"""A training that diverges goes on as without a tracker: rows that are not defined say why, and one warning is given."""
+"""A training that diverges goes on as without a tracker: rows that are not defined say why, and one warning does."""
 
 import math
 import warnings
@@ -55,7 +55,7 @@ def test_training_goes_on_and_the_rows_say_why(tmp_path: Path, shared: bool) -> 
     train(None, plain, shared=shared, value=math.nan)
     batches, pairs = {"heldout": make_batch(99)}, [("training", "heldout")]
     with (
-        pytest.warns(UserWarning) as told,
+        pytest.warns(UserWarning, match="is not defined") as told,
         sr.Tracker(watched, schedule=1, updates=1, batches=batches, pairs=pairs, out=tmp_path / "run") as tracker,
     ):
         train(tracker, watched, shared=shared, value=math.nan)
@@ -63,7 +63,9 @@ def test_training_goes_on_and_the_rows_say_why(tmp_path: Path, shared: bool) -> 
         assert torch.equal(a.nan_to_num(nan=7.0), b.nan_to_num(nan=7.0))
     texts = sorted(str(each.message) for each in told)
     assert len(texts) == 2, texts
-    assert texts[0].startswith(f"the effect of the update of step {BREAKS - 1} is not defined, and recorded as NaN: the")
+    assert texts[0].startswith(
+        f"the effect of the update of step {BREAKS - 1} is not defined, and recorded as NaN: the"
+    )
     assert texts[1].startswith(f"the measurement of step {BREAKS} is not defined, and recorded as NaN: ")
     assert all("the model has diverged" in text for text in texts)
     for rows in (tracker.history, *tracker.histories.values()):
@@ -103,12 +105,13 @@ def test_sums_over_updates_leave_out_what_is_not_defined(tmp_path: Path) -> None
 
 def test_a_next_batch_that_is_not_finite_leaves_the_rest_of_the_row() -> None:
     model = make_model()
-    with pytest.warns(UserWarning, match="the measurement of step 1"), sr.Tracker(model, schedule=1, updates=1) as t:
-        t.measure(0, make_batch(0))
-        with torch.no_grad():
-            model[0].weight.mul_(1.01)
-        t.measure(1, (torch.full((8, 4), math.nan), make_batch(1)[1]))
-    [row] = t.updates
+    tracker = sr.Tracker(model, schedule=1, updates=1)
+    tracker.measure(0, make_batch(0))
+    with torch.no_grad():
+        model[0].weight.mul_(1.01)
+    with pytest.warns(UserWarning, match="the measurement of step 1"):
+        tracker.measure(1, (torch.full((8, 4), math.nan), make_batch(1)[1]))
+    [row] = tracker.updates
     assert math.isfinite(row["change"])
     assert row["undefined"] == dict.fromkeys(
         ("next_loss_before", "next_change"), "there is no next batch with a finite loss"

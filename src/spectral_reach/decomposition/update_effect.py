@@ -139,7 +139,7 @@ def update_effect(
     if not (math.isfinite(linear) and math.isfinite(norms[1])):
         raise NotFiniteError("the update of the weights is not finite although the losses are; expected finite weights")
     change = after - here.loss
-    undefined = {}
+    undefined: dict[str, str] = {}
     if next_batch is None:
         undefined |= dict.fromkeys(("next_loss_before", "next_change"), "there is no next batch with a finite loss")
     if not all(norms):

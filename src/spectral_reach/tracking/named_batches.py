@@ -34,6 +34,7 @@ class NamedBatches:
     """What ``batches=`` and ``pairs=`` of a tracker ask for.
 
     Attributes:
+        pairs: as given, in a form that can be gone through again.
         all: each named batch, then each pair, with the name of its rows: ``"heldout"``, ``"training-heldout"``.
 
     Args:
@@ -55,7 +56,8 @@ class NamedBatches:
         for name in self._batches:
             _check_name(name)
         singles = [Measured(name=name, first=name) for name in self._batches]
-        self.all = (*singles, *(self._pair(pair) for pair in _listed(pairs)))
+        self.pairs = tuple(_listed(pairs))
+        self.all = (*singles, *(self._pair(pair) for pair in self.pairs))
         seen: set[str] = set()
         for each in self.all:
             # Names of folders: some systems do not tell capitals from small letters.

@@ -8,7 +8,6 @@ from typing import Any
 from spectral_reach.records.table import Table
 from spectral_reach.tracking.sink import Sink
 
-
 BATCH = "batch"
 """The column of rows of a named batch or pair that holds its name."""
 

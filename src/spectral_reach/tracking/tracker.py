@@ -295,8 +295,8 @@ class Tracker:
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"the measurement of step {step} is not defined, and recorded as NaN: {reason}. Training goes on; later "
-                "ones of this kind are recorded without a warning",
+                f"the measurement of step {step} is not defined, and recorded as NaN: {reason}. Training goes on; "
+                "later ones of this kind are recorded without a warning",
                 stacklevel=4,
             )
 
