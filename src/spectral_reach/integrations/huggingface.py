@@ -53,8 +53,8 @@ class SpectralCallback(Measuring, TrainerCallback):
         # What is wrong is told by all processes: others would wait for one that has ended.
         trainer = _trainer_of(self)
         check_loss_is_known(trainer, is_given=self._loss is not None)
+        check_measurable_alone(unwrapped(trainer.model_wrapped))
         model = unwrapped(kwargs["model"])
-        check_measurable_alone(model)
         if not state.is_world_process_zero:
             return
         self._open(model, args.output_dir or ".", state.global_step, _Log(trainer))

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from spectral_reach.integrations.measuring import NOTHING, Measuring
 from spectral_reach.integrations.processes import check_measurable_alone
+from spectral_reach.measured.isolation import unwrapped
 from spectral_reach.sinks.metrics import STEP, metrics_of
 from spectral_reach.sinks.needed import needed
 
@@ -56,7 +57,8 @@ class SpectralCallback(Measuring, Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the folder."""
         model = self._measured(pl_module)
-        check_measurable_alone(model)
+        whole = trainer.strategy.model
+        check_measurable_alone(model if whole is None else unwrapped(whole))
         if trainer.is_global_zero:
             self._open(model, trainer.default_root_dir, trainer.global_step, _Log(trainer))
 
