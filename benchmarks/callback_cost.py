@@ -5,9 +5,10 @@
 
 The estimate makes as many measurements as 1,000 steps have by default, in every other step of one training,
 and compares each measured step with the two beside it: what disturbs the machine disturbs them alike. What they took
-longer, in all, over 1,000 steps without is the share; that of 10,000 steps goes on from the mean of the later half,
-for the first measurements of a model take longer. With ``--steps`` stretches of the training with and without the
-callback's schedule follow each other, and nothing is extrapolated.
+longer, in all, over the time of 1,000 steps without is the share; that of 10,000 steps goes on from the mean of the
+later half, for the first measurements of a model take longer. With ``--steps`` stretches of the training with and without the
+callback's schedule follow each other, and nothing is extrapolated. On a machine that others use, ``--clock cpu`` with
+``--threads 1`` counts this process alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from workload import OUT, PRESETS, Workload
 
 from spectral_reach.integrations.schedules import default_schedule
 
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 Schedule = Callable[[int], bool]
 STRETCH = 25
 """Steps of a stretch with --steps."""
@@ -45,7 +47,9 @@ class Share:
     error: float
 
 
-def hf(workload: Workload, steps: int, schedule: Schedule, options: dict[str, Any]) -> list[float]:
+def hf(
+    workload: Workload, steps: int, schedule: Schedule, options: dict[str, Any], now: Callable[[], float]
+) -> list[float]:
     """Seconds of each step of a training in the Trainer of transformers."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -55,7 +59,7 @@ def hf(workload: Workload, steps: int, schedule: Schedule, options: dict[str, An
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *arguments: Any, **more: Any) -> None:
-            clock.append(time.perf_counter())
+            clock.append(now())
 
     model, (inputs, targets) = workload.build()
     labels = torch.cat([inputs[:, :1], targets[:, :-1]], 1)  # shifted by the model itself
@@ -76,7 +80,9 @@ def hf(workload: Workload, steps: int, schedule: Schedule, options: dict[str, An
     return [after - before for before, after in pairwise(clock)]
 
 
-def lightning(workload: Workload, steps: int, schedule: Schedule, options: dict[str, Any]) -> list[float]:
+def lightning(
+    workload: Workload, steps: int, schedule: Schedule, options: dict[str, Any], now: Callable[[], float]
+) -> list[float]:
     """The same in that of Lightning."""
     from lightning.pytorch import Callback, LightningModule, Trainer
     from torch.nn.functional import cross_entropy
@@ -88,7 +94,7 @@ def lightning(workload: Workload, steps: int, schedule: Schedule, options: dict[
 
     class Clock(Callback):
         def on_train_batch_start(self, *arguments: Any, **more: Any) -> None:
-            clock.append(time.perf_counter())
+            clock.append(now())
 
     class Module(LightningModule):
         def __init__(self, model: torch.nn.Module) -> None:
@@ -158,6 +164,11 @@ def in_stretches(seconds: list[float], steps: int) -> Share:
     return Share(steps=steps, measurements=measurements_in(steps), added=sum(differences) / total, error=error / total)
 
 
+def every_other(step: int) -> bool:
+    """Steps whose neighbours are not measured."""
+    return step >= _WARM and (step - _WARM) % 2 == 0
+
+
 def stretched(step: int) -> bool:
     """The default schedule in every other stretch, as if the others were not there."""
     number, place = divmod(step, STRETCH)
@@ -171,23 +182,25 @@ def main() -> None:
     parser.add_argument("--framework", default="both", choices=(*FRAMEWORKS, "both"))
     parser.add_argument("--steps", type=int, help=f"train this often with and without; a multiple of {STRETCH}")
     parser.add_argument("--measurements", type=int, default=measurements_in(1000), help="of an estimate")
+    parser.add_argument("--clock", default="wall", choices=CLOCKS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--options", type=json.loads, default={}, help="of the callback, as JSON")
     parser.add_argument("--out", type=Path, default=OUT / "callback_cost.json")
     arguments = parser.parse_args()
     if arguments.steps is not None and (arguments.steps <= 0 or arguments.steps % STRETCH):
         parser.error(f"--steps is {arguments.steps}; expected a multiple of {STRETCH}")
     warnings.simplefilter("ignore")
+    torch.set_num_threads(arguments.threads)
+    now = CLOCKS[arguments.clock]
     workload = PRESETS[arguments.preset].workload.of()  # random weights and tokens: time depends on nothing else
     results = {}
     for name in FRAMEWORKS if arguments.framework == "both" else (arguments.framework,):
         if arguments.steps is None:
             steps = _WARM + 2 * arguments.measurements
-            seconds = FRAMEWORKS[name](
-                workload, steps, lambda step: step >= _WARM and (step - _WARM) % 2 == 0, arguments.options
-            )
+            seconds = FRAMEWORKS[name](workload, steps, every_other, arguments.options, now)
             shares = estimates(seconds, (1_000, 10_000))
         else:
-            seconds = FRAMEWORKS[name](workload, 2 * arguments.steps, stretched, arguments.options)
+            seconds = FRAMEWORKS[name](workload, 2 * arguments.steps, stretched, arguments.options, now)
             shares = [in_stretches(seconds, arguments.steps)]
         for share in shares:
             print(
