@@ -5,10 +5,10 @@
 
 The estimate makes as many measurements as 1,000 steps have by default, in every other step of one training, and
 compares each measured step with the two beside it: what disturbs the machine disturbs them alike. What they took
-longer, in all, over the time of 1,000 steps without is the share; that of 10,000 steps goes on from the mean of the later half,
-for the first measurements of a model take longer. With ``--steps`` stretches of the training with and without the
-callback's schedule follow each other, and nothing is extrapolated. On a machine that others use, ``--clock cpu`` with
-``--threads 1`` counts this process alone.
+longer, in all, over the time of 1,000 steps without is the share; that of 10,000 steps goes on from the mean of the
+later half, for the first measurements of a model take longer. With ``--steps`` stretches of the training with and
+without the callback's schedule follow each other, and nothing is extrapolated. On a machine that others use,
+``--clock cpu`` with ``--threads 1`` counts this process alone.
 """
 
 from __future__ import annotations
