@@ -211,3 +211,41 @@ def test_the_benchmark_of_spectra_runs_and_its_two_ways_agree(
     printed = capsys.readouterr().out
     assert printed.count("|\n") >= 8
     assert "training steps" in printed
+
+
+def test_the_cost_of_a_callback_is_what_measured_steps_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = loaded("callback_cost.py", monkeypatch)
+    n = cost.measurements_in(1000)
+    assert (n, cost.measurements_in(10_000)) == (18, 108)
+    # A drift of the machine, steps of 2 s, and measurements that take 3 s more.
+    seconds = [2 + 0.01 * i + 3 * (i >= 3 and i % 2) for i in range(3 + 2 * n)]
+    mean = statistics.mean(2 + 0.01 * i for i in range(4, 3 + 2 * n, 2))
+    near, far = cost.estimates(seconds, (1000, 10_000))
+    assert near.added == pytest.approx(3 * n / mean / 1000)
+    assert far.added == pytest.approx(3 * 108 / mean / 10_000)
+    assert near.error == pytest.approx(0, abs=1e-9)
+    noisy = [each + 0.4 * (-1) ** (i // 2) * (i % 2) for i, each in enumerate(seconds)]
+    near, _ = cost.estimates(noisy, (1000, 10_000))
+    assert 0.3 * math.sqrt(n) < near.error * mean * 1000 < 0.5 * math.sqrt(n)
+
+
+def test_stretches_with_a_callback_have_its_whole_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = loaded("callback_cost.py", monkeypatch)
+    assert sum(map(cost.stretched, range(2000))) == cost.measurements_in(1000)
+    seconds = [2.0 + 3 * cost.stretched(step) for step in range(2000)]
+    share = cost.in_stretches(seconds, 1000)
+    assert share.added == pytest.approx(3 * 18 / 2000)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("framework", ["hf", "lightning"])
+def test_a_callback_at_toy_size(
+    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cost.json"
+    arguments = ("--preset", "toy", "--framework", framework, "--measurements", "5", "--out", str(out))
+    loaded("callback_cost.py", monkeypatch, *arguments).main()
+    assert f"{framework}: +" in capsys.readouterr().out
+    seconds = json.loads(out.read_text())[framework]["seconds"]
+    assert len(seconds) == 3 + 2 * 5
+    assert min(seconds) > 0

@@ -259,5 +259,5 @@ def test_an_output_that_cannot_be_written(study, tmp_path):
 
 
 def test_the_registry_names_what_it_has():
-    with pytest.raises(ValueError, match="got figure 'fig2', expected one of coordinate-check, fig1"):
-        figure("fig2")
+    with pytest.raises(ValueError, match="got figure 'fig99', expected one of coordinate-check, fig1"):
+        figure("fig99")

@@ -14,6 +14,7 @@ def folder_with(path: Path, steps: list[int]) -> RunFolder:
     for step in steps:
         folder.measurements.append({"step": step})
         folder.updates.append({"step": step})
+        folder.measurements_of("heldout").append({"step": step})
     return folder
 
 
@@ -38,6 +39,13 @@ def test_a_training_that_goes_on_keeps_those_before(tmp_path: Path) -> None:
     make_room(tmp_path / "rows", 4)
     assert [row["step"] for row in folder.measurements.rows()] == [0, 2]
     assert [row["step"] for row in folder.updates.rows()] == [0, 2]
+    assert [row["step"] for row in folder.named_measurements["heldout"].rows()] == [0, 2]
+
+
+def test_rows_of_a_named_batch_alone_are_rows(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "rows", {}).measurements_of("heldout").append({"step": 3})
+    make_room(tmp_path / "rows", 0)
+    assert RunFolder.open(tmp_path / "rows-1").named_measurements["heldout"].rows() == [{"step": 3}]
 
 
 def test_rows_that_are_being_written_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

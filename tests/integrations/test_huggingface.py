@@ -70,6 +70,7 @@ class Watch(TrainerCallback):
     def __init__(self) -> None:
         self.batch: dict[str, Any] | None = None
         self.found: dict[int, sr.Decomposition] = {}
+        self.named: dict[str, dict[int, sr.Decomposition]] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         def see(model: nn.Module, args: Any, given: dict[str, Any]) -> None:
@@ -121,6 +122,49 @@ def test_the_values_are_those_of_decompose(tmp_path: Path, way: str) -> None:
         assert {name: repr(row[name]) for name in by_hand} == {name: repr(value) for name, value in by_hand.items()}
 
 
+def stacked(first: int, last: int) -> dict[str, Any]:
+    found = sequences()[first:last]
+    return {name: torch.stack([each[name] for each in found]) for name in found[0]}
+
+
+NAMED: dict[str, Any] = {
+    "batches": {"heldout": stacked(80, 83), "code": lambda step: stacked(70 + step, 72 + step)},
+    "pairs": [("training", "heldout"), ("code", "training")],
+}
+
+
+def test_named_batches_and_pairs_are_what_decompose_says(tmp_path: Path) -> None:
+    class ByHand(Watch):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            step, model = state.global_step, kwargs["model"]
+            if step not in (0, 4):
+                return
+            here = {"training": self.batch, "heldout": stacked(80, 83), "code": stacked(70 + step, 72 + step)}
+            for name in ("heldout", "code"):
+                self.named.setdefault(name, {})[step] = sr.decompose(model, here[name], seed=seed_of(0, step))
+            for a, b in NAMED["pairs"]:
+                found = sr.decompose(model, here[a], against=here[b], seed=seed_of(0, step))
+                self.named.setdefault(f"{a}-{b}", {})[step] = found
+
+    _, plain = train(tmp_path / "plain")
+    watch, callback = ByHand(), SpectralCallback(schedule=4, **NAMED)
+    trainer, watched = train(tmp_path / "watched", watch, callback)
+    for a, b in zip(plain.parameters(), watched.parameters(), strict=True):
+        assert a.equal(b)
+    assert callback.tracker is not None
+    assert callback.tracker.histories.keys() == watch.named.keys()
+    tables = RunFolder.open(tmp_path / "watched" / "spectral_reach").named_measurements
+    for name, rows in callback.tracker.histories.items():
+        assert [row["step"] for row in rows] == [0, 4]
+        assert list(map(repr, tables[name].rows())) == list(map(repr, rows))
+        for row in rows:
+            by_hand = watch.named[name][row["step"]].as_dict()
+            assert {key: repr(row[key]) for key in by_hand} == {key: repr(value) for key, value in by_hand.items()}
+        metric = f"spectral_reach/{name}/chi_pos"
+        logged = {entry["step"]: entry[metric] for entry in trainer.state.log_history if metric in entry}
+        assert logged == {row["step"]: row["chi_pos"] for row in rows}
+
+
 def test_metrics_reach_the_reporters_at_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -151,11 +195,20 @@ def test_metrics_reach_the_reporters_at_their_step(tmp_path: Path, monkeypatch: 
 def test_a_resumed_training_goes_on_with_its_rows(tmp_path: Path) -> None:
     whole = SpectralCallback(schedule=1)
     train(tmp_path / "whole", whole)
-    train(tmp_path / "parts", SpectralCallback(schedule=1), save_strategy="steps", save_steps=2, max_steps=4)
-    again = SpectralCallback(schedule=1)
-    train(tmp_path / "parts", again, save_strategy="steps", save_steps=2, resume=True)
-    rows = RunFolder.open(tmp_path / "parts" / "spectral_reach").measurements.rows()
-    assert [row["step"] for row in rows] == list(range(STEPS))
+    named: dict[str, Any] = {"batches": {"heldout": stacked(80, 82)}, "pairs": [("training", "heldout")]}
+    first = SpectralCallback(schedule=1, updates=1, **named)
+    train(tmp_path / "parts", first, save_strategy="steps", save_steps=3, max_steps=5)
+    for table in (behind := RunFolder.open(tmp_path / "parts" / "spectral_reach")).named_measurements.values():
+        table.truncate_from(4)
+        table.append({"step": 4, "loss": -1.0})  # behind the checkpoint: it has to go
+    again = SpectralCallback(schedule=1, updates=1, **named)
+    (tmp_path / "parts" / "checkpoint-5").rename(tmp_path / "last")  # as if killed before it was there
+    train(tmp_path / "parts", again, save_strategy="steps", save_steps=3, resume=True)
+    rows = behind.measurements.rows()
+    assert behind.named_measurements.keys() == {"heldout", "training-heldout"}
+    for table in (behind.measurements, behind.updates, *behind.named_measurements.values()):
+        assert [row["step"] for row in table.rows()] == list(range(STEPS))
+    assert all(row["loss"] > 0 for table in behind.named_measurements.values() for row in table.rows())
     assert whole.tracker is not None
     # The schedule of the learning rate of the shorter training differs from the third update on.
     assert [row["chi_pos"] for row in rows[:1]] == [row["chi_pos"] for row in whole.tracker.history[:1]]
@@ -219,6 +272,26 @@ def test_labels_that_are_kept_from_the_model_are_told(tmp_path: Path, options: d
         trainer.train()
 
 
+class Own(Trainer):
+    """Half the loss of the model."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(*args, **kwargs) / 2
+
+
+def test_a_trainer_with_a_loss_of_its_own_has_to_say_which(tmp_path: Path) -> None:
+    def trainer(callback: SpectralCallback) -> Trainer:
+        arguments = TrainingArguments(str(tmp_path), max_steps=1, report_to=[], use_cpu=True, disable_tqdm=True)
+        return Own(llama(), arguments, train_dataset=sequences(), callbacks=[callback])
+
+    with pytest.raises(ValueError, match=r"Own has a compute_loss of its own; .*SpectralCallback\(loss="):
+        trainer(SpectralCallback()).train()
+    callback = SpectralCallback(loss="cross_entropy")
+    trainer(callback).train()
+    assert callback.tracker is not None
+    assert len(callback.tracker.history) == 1
+
+
 def test_a_training_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     class Fail(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -241,6 +314,35 @@ def test_a_training_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     # The second training was another one: what the first had measured is still there.
     aside = RunFolder.open(tmp_path / "spectral_reach-1").measurements.rows()
     assert [row["step"] for row in aside] == [0, 1]
+
+
+def test_a_training_that_diverges_goes_on(tmp_path: Path) -> None:
+    class Break(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                with torch.no_grad():
+                    kwargs["model"].model.norm.weight.fill_(math.nan)
+
+    callback = SpectralCallback(schedule=1, updates=1)
+    with pytest.warns(UserWarning, match="is not defined, and recorded as NaN"):
+        trainer, _ = train(tmp_path, callback, Break())
+    assert trainer.state.global_step == STEPS
+    assert callback.tracker is not None
+    assert [math.isfinite(row["chi_pos"]) for row in callback.tracker.history] == [True] * 2 + [False] * 4
+    logged = [entry["step"] for entry in trainer.state.log_history if "spectral_reach/chi_pos" in entry]
+    assert logged == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"batches": {"a/b": None}}, ValueError, "batches has the name 'a/b'"),
+        ({"pairs": [("training", "heldout")]}, ValueError, "pairs names 'heldout'; expected one of 'training'"),
+    ],
+)
+def test_impossible_names_are_refused_at_once(options: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        SpectralCallback(**options)
 
 
 def test_another_loop_is_told() -> None:

@@ -1,5 +1,6 @@
 """The callback in a real Lightning Trainer: training is the same to the bit, and the log is what decompose says."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,15 @@ def train(
 ) -> tuple[Trainer, LightningModule]:
     seed_everything(0, verbose=False)
     trained = module()
-    given: dict[str, Any] = {"max_steps": STEPS, "logger": False, "enable_checkpointing": False, **options}
+    given: dict[str, Any] = {
+        "max_steps": STEPS,
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        **options,
+    }
     trainer = Trainer(
         accelerator="cpu",
-        devices=1,
         default_root_dir=out,
         callbacks=list(callbacks),
         enable_progress_bar=False,
@@ -103,6 +109,7 @@ class Watch(Callback):
     def __init__(self, precision: str = "32") -> None:
         self.batches: dict[int, Any] = {}
         self.found: dict[int, sr.Decomposition] = {}
+        self.named: dict[str, dict[int, sr.Decomposition]] = {}
         self.bf16 = precision == "bf16-mixed"
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -148,6 +155,53 @@ def test_the_values_are_those_of_decompose(tmp_path: Path, way: str) -> None:
         assert {name: repr(row[name]) for name in by_hand} == {name: repr(value) for name, value in by_hand.items()}
 
 
+def drawn(seed: int, units: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(units, 5, generator=generator), torch.randint(0, 3, (units,), generator=generator)
+
+
+NAMED: dict[str, Any] = {
+    "batches": {"heldout": drawn(100), "code": lambda step: drawn(200 + step)},
+    "pairs": [("training", "heldout"), ("code", "training")],
+}
+
+
+@pytest.mark.parametrize("way", ["plain", "bf16"])
+def test_named_batches_and_pairs_are_what_decompose_says(tmp_path: Path, way: str) -> None:
+    class ByHand(Watch):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+            step = trainer.global_step
+            here = {"training": self.batches[step], "heldout": drawn(100), "code": drawn(200 + step)}
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+                for name in ("heldout", "code"):
+                    found = sr.decompose(pl_module, here[name], seed=seed_of(0, step))
+                    self.named.setdefault(name, {})[step] = found
+                for a, b in NAMED["pairs"]:
+                    found = sr.decompose(pl_module, here[a], against=here[b], seed=seed_of(0, step))
+                    self.named.setdefault(f"{a}-{b}", {})[step] = found
+
+    _, plain = train(tmp_path / "plain", **WAYS[way])
+    logger = CSVLogger(tmp_path, flush_logs_every_n_steps=1)
+    watch = ByHand(WAYS[way].get("precision", "32"))
+    callback = SpectralCallback(schedule=2, **NAMED)
+    _, watched = train(tmp_path / "watched", watch, callback, logger=logger, **WAYS[way])
+    for name, value in plain.state_dict().items():
+        assert value.equal(watched.state_dict()[name]), name
+    logged: dict[int, dict[str, str]] = {}  # the logger has a line for each table
+    for line in _csv(Path(logger.log_dir) / "metrics.csv"):
+        logged.setdefault(int(line["step"]), {}).update({key: value for key, value in line.items() if value})
+    assert callback.tracker is not None
+    assert callback.tracker.histories.keys() == watch.named.keys()
+    tables = RunFolder.open(tmp_path / "watched" / "spectral_reach").named_measurements
+    for name, rows in callback.tracker.histories.items():
+        assert [row["step"] for row in rows] == [0, 2, 4]
+        assert list(map(repr, tables[name].rows())) == list(map(repr, rows))
+        for row in rows:
+            by_hand = watch.named[name][row["step"]].as_dict()
+            assert {key: repr(row[key]) for key in by_hand} == {key: repr(value) for key, value in by_hand.items()}
+            assert float(logged[row["step"]][f"spectral_reach/{name}/chi_pos"]) == row["chi_pos"]
+
+
 def test_metrics_reach_the_loggers_at_their_step(tmp_path: Path) -> None:
     logger = CSVLogger(tmp_path, flush_logs_every_n_steps=1)
     callback = SpectralCallback(schedule=2, updates=[1])
@@ -168,21 +222,32 @@ def _csv(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_part_of_a_module_on_batches_of_its_own(tmp_path: Path) -> None:
-    callback = SpectralCallback(schedule=3, model="net", batch=lambda batch: (batch["x"], batch["y"]))
+    # Named batches are of the form of the training's own.
+    x, y = drawn(100)
+    batches: dict[str, Any] = {"heldout": {"x": x, "y": y}, "again": lambda step: {"x": x, "y": y}}
+    callback = SpectralCallback(schedule=3, model="net", batch=lambda b: (b["x"], b["y"]), batches=batches)
     train(tmp_path, callback, module=Nested)
     assert callback.tracker is not None
-    assert [row["step"] for row in callback.tracker.history] == [0, 3]
+    histories = callback.tracker.histories
+    for rows in (callback.tracker.history, *histories.values()):
+        assert [row["step"] for row in rows] == [0, 3]
+    assert [row["chi_pos"] for row in histories["heldout"]] == [row["chi_pos"] for row in histories["again"]]
 
 
 def test_a_resumed_training_goes_on_with_its_rows(tmp_path: Path) -> None:
-    whole = SpectralCallback(schedule=1)
-    train(tmp_path / "whole", whole)
-    trainer, _ = train(tmp_path / "parts", SpectralCallback(schedule=1), max_steps=3)
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    again = SpectralCallback(schedule=1)
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    options = {"schedule": 1, "updates": 1, **NAMED}
+    train(tmp_path / "parts", SpectralCallback(**options), Save(), max_steps=5)
+    again = SpectralCallback(**options)
     train(tmp_path / "parts", again, ckpt=str(tmp_path / "last.ckpt"))
-    rows = RunFolder.open(tmp_path / "parts" / "spectral_reach").measurements.rows()
-    assert [row["step"] for row in rows] == list(range(STEPS))
+    folder = RunFolder.open(tmp_path / "parts" / "spectral_reach")
+    assert len(folder.named_measurements) == 4
+    for table in (folder.measurements, folder.updates, *folder.named_measurements.values()):
+        assert [row["step"] for row in table.rows()] == list(range(STEPS))
     assert again.tracker is not None
     assert [row["step"] for row in again.tracker.history] == list(range(STEPS))
 
@@ -201,6 +266,21 @@ def test_a_training_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     assert [row["step"] for row in callback.tracker.history] == list(range(STEPS))
     aside = RunFolder.open(tmp_path / "spectral_reach-1").measurements.rows()
     assert [row["step"] for row in aside] == [0, 1]
+
+
+def test_a_training_that_diverges_goes_on(tmp_path: Path) -> None:
+    class Break(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+            if trainer.global_step == 2:
+                with torch.no_grad():
+                    pl_module.body[0].weight.fill_(math.nan)
+
+    callback = SpectralCallback(schedule=1, updates=1)
+    with pytest.warns(UserWarning, match="is not defined, and recorded as NaN"):
+        trainer, _ = train(tmp_path, callback, Break(), logger=CSVLogger(tmp_path))
+    assert trainer.global_step == STEPS
+    assert callback.tracker is not None
+    assert [math.isfinite(row["chi_pos"]) for row in callback.tracker.history] == [True] * 2 + [False] * 4
 
 
 @pytest.mark.parametrize(

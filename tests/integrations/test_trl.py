@@ -1,4 +1,4 @@
-"""The callback in TRL's SFTTrainer, where only completions carry labels."""
+"""The callback in TRL's trainers: in SFTTrainer only completions carry labels; what has another loss is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import spectral_reach as sr
 from spectral_reach.integrations.huggingface import SpectralCallback
@@ -29,9 +29,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def train(out: Path, *callbacks: Any) -> LlamaForCausalLM:
+def llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(WORDS),
             hidden_size=16,
@@ -41,6 +41,11 @@ def train(out: Path, *callbacks: Any) -> LlamaForCausalLM:
             max_position_embeddings=32,
         )
     )
+
+
+def train(out: Path, *callbacks: Any, **options: Any) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
+    """The trained model, and what the trainer has logged of its own."""
+    model = llama()
     numbers = ["one", "two", "three"]
     pairs = [
         {"prompt": f"{numbers[i % 3]} cat", "completion": " sat on the mat" + " and slept" * (i % 2)} for i in range(16)
@@ -56,6 +61,8 @@ def train(out: Path, *callbacks: Any) -> LlamaForCausalLM:
         disable_tqdm=True,
         save_strategy="no",
         completion_only_loss=True,
+        logging_steps=3,
+        **options,
     )
     trainer = SFTTrainer(
         model,
@@ -65,7 +72,8 @@ def train(out: Path, *callbacks: Any) -> LlamaForCausalLM:
         callbacks=list(callbacks),
     )
     trainer.train()
-    return model
+    own = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return model, own
 
 
 def test_only_completions_count_and_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
@@ -83,9 +91,9 @@ def test_only_completions_count_and_training_is_the_same_to_the_bit(tmp_path: Pa
             self.labels[state.global_step] = int(batch["labels"].ne(-100).sum())
             super().on_pre_optimizer_step(args, state, control, **kwargs)
 
-    plain = train(tmp_path / "plain")
+    plain, logged = train(tmp_path / "plain")
     watch = Watch()
-    watched = train(tmp_path / "watched", watch)
+    watched, logged_with = train(tmp_path / "watched", watch)
     for a, b in zip(plain.parameters(), watched.parameters(), strict=True):
         assert a.equal(b)
     assert watch.tracker is not None
@@ -95,3 +103,27 @@ def test_only_completions_count_and_training_is_the_same_to_the_bit(tmp_path: Pa
         assert row["n_samples"] == watch.labels[row["step"]] < 4 * 10  # prompts, two words each, have no labels
         assert row["chi_pos"] == watch.by_hand[row["step"]].chi_pos
         assert row["chi_pos_unbiased"] == watch.by_hand[row["step"]].chi_pos_unbiased
+    # The trainer's own metrics are means from one of its logs to the next, as without the callback.
+    assert "mean_token_accuracy" in logged[0]
+    assert logged_with == logged
+
+
+def test_another_loss_of_sft_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the SFTTrainer has loss_type='dft', .*expected 'nll', cross entropy"):
+        train(tmp_path, SpectralCallback(), loss_type="dft")
+
+
+def test_preferences_are_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    pairs = [{"prompt": "one cat", "chosen": " sat on", "rejected": " slept on the mat"} for _ in range(4)]
+    trainer = DPOTrainer(
+        llama(),
+        ref_model=llama(),
+        args=DPOConfig(str(tmp_path), max_steps=1, report_to=[], use_cpu=True, bf16=False, disable_tqdm=True),
+        train_dataset=Dataset.from_list(pairs),
+        processing_class=tokenizer(),
+        callbacks=[SpectralCallback(loss="cross_entropy")],
+    )
+    told = r"DPOTrainer trains by a loss of preferences .*sr\.Tracker in a loop of your own.*, of DPO with --loss dpo"
+    with pytest.raises(ValueError, match=told):
+        trainer.train()
+    assert not (tmp_path / "spectral_reach").exists()

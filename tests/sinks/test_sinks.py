@@ -28,11 +28,13 @@ def make_batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def tracked(*sinks: Sink, out: Path | None = None, each_step: Any = lambda step: None) -> sr.Tracker:
-    """A training whose rows go to the sinks: measurements at steps 0 and 2, the effects of all four updates."""
+    """A training whose rows go to the sinks: measurements at steps 0 and 2, of a named batch and a pair too, and the
+    effects of all four updates."""
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    with sr.Tracker(model, schedule=2, updates=1, out=out, sinks=sinks) as tracker:
+    named: dict[str, Any] = {"batches": {"heldout": make_batch(99)}, "pairs": [("training", "heldout")]}
+    with sr.Tracker(model, schedule=2, updates=1, out=out, sinks=sinks, **named) as tracker:
         for step in range(STEPS):
             inputs, targets = make_batch(step)
             tracker.measure(step, (inputs, targets), tokens=8 * step, lr=0.1)
@@ -46,12 +48,14 @@ def tracked(*sinks: Sink, out: Path | None = None, each_step: Any = lambda step:
 def expected_metrics(tracker: sr.Tracker) -> dict[str, dict[int, float]]:
     """Every defined float of every row, by name and step."""
     found: dict[str, dict[int, float]] = {}
-    for folder, rows in (("", tracker.history), ("update/", tracker.updates)):
+    named = {f"{name}/": rows for name, rows in tracker.histories.items()}
+    for folder, rows in {"": tracker.history, "update/": tracker.updates, **named}.items():
         for row in rows:
             for name, value in row.items():
                 if isinstance(value, float) and math.isfinite(value) and name != "lr":
                     found.setdefault(f"spectral_reach/{folder}{name}", {})[row["step"]] = value
-    assert {"spectral_reach/chi_pos", "spectral_reach/chi_pos_unbiased", "spectral_reach/update/linear"} <= set(found)
+    expected = {"chi_pos", "chi_pos_unbiased", "update/linear", "heldout/chi_pos", "training-heldout/chi_pos"}
+    assert {f"spectral_reach/{name}" for name in expected} <= set(found)
     return found
 
 
@@ -59,14 +63,14 @@ def test_json_lines_hold_every_row(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "rows.jsonl"
     tracker = tracked(JsonLines(file))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    by_kind = {kind: [line for line in lines if line["kind"] == kind] for kind in ("measurement", "update")}
-    for kind, rows in (("measurement", tracker.history), ("update", tracker.updates)):
-        assert len(by_kind[kind]) == len(rows)
-        for line, row in zip(by_kind[kind], rows, strict=True):
+    named = [("measurement", name, rows) for name, rows in tracker.histories.items()]
+    for kind, name, rows in [("measurement", None, tracker.history), ("update", None, tracker.updates), *named]:
+        of_these = [line for line in lines if line["kind"] == kind and line.get("batch") == name]
+        for line, row in zip(of_these, rows, strict=True):
             assert line.keys() == {"kind", *row}
-            for name, value in row.items():
+            for column, value in row.items():
                 nothing = isinstance(value, float) and math.isnan(value)
-                assert line[name] is None if nothing else line[name] == value, name
+                assert line[column] is None if nothing else line[column] == value, column
 
 
 def test_a_line_that_was_cut_is_dropped_and_no_row_comes_twice(tmp_path: Path) -> None:
@@ -178,6 +182,7 @@ def test_wandb_has_every_metric_and_the_loop_loses_none(
     assert found == expected_metrics(tracker)
     assert axes["spectral_reach/chi_pos"] == "spectral_reach/step"
     assert axes["spectral_reach/update/linear"] == "spectral_reach/update/step"
+    assert axes["spectral_reach/training-heldout/chi_pos"] == "spectral_reach/training-heldout/step"
     assert losses == ({step: float(step) for step in range(STEPS)} if loop_logs else {})
 
 
@@ -256,7 +261,8 @@ def test_a_sink_that_fails_is_told_and_gets_the_row_when_the_run_goes_on(tmp_pat
     assert sink.closed
     sink.down = False
     tracked(sink, out=tmp_path / "run")
-    assert sink.rows == [0, 0, 1, 2, 2, 3]
+    # A named batch, a pair, the training's own; then updates.
+    assert sink.rows == [0, 0, 0, 0, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("wrong", [[JsonLines], ["wandb"], [object()]])

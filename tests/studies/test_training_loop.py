@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -207,15 +207,23 @@ def test_progress_tells_every_step_with_the_latest_measurement(tmp_path: Path) -
     assert told[-1].chi_pos_unbiased == rows[-1]["chi_pos_unbiased"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(tmp_path: Path) -> None:
-    # At rate 1e30 the first update makes every later loss overflow; no step after it is measured.
+@pytest.mark.parametrize("measured", [(0,), (0, 1, 2, 3)])
+def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: tuple[int, ...]
+) -> None:
+    # At rate 1e30 the first update makes every later loss overflow.
     config = small_run(learning_rate=1e30, warmup_steps=0, steps=200, clip_norm=1e9)
-    config = replace(config, measurement=replace(config.measurement, per_decade=1, late_measurements=0))
+    monkeypatch.setattr(RunConfig, "measured_steps", measured)
     folder = folder_of(config, tmp_path / "run")
     message = r"'pixels-small' is (nan|inf) at step \d+; expected a finite number. Lower the learning rate"
-    with pytest.raises((FloatingPointError, ValueError), match=rf"{message}|finite"):
+    told = pytest.warns(UserWarning, match="is not defined, and recorded as NaN") if measured[1:] else nullcontext()
+    with told, pytest.raises(FloatingPointError, match=message):
         train(folder, config, digits())
     assert not folder.is_finished
+    # Where the step that met it is measured, its row says so.
+    rows = folder.measurements.rows()
+    assert [math.isfinite(row["chi_pos"]) for row in rows] == [True] + [False] * (len(rows) - 1)
+    assert len(rows) >= min(len(measured), 2)
 
 
 @pytest.mark.slow

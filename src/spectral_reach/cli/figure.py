@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,12 +28,19 @@ def figure(
         list[Path] | None,
         typer.Option(help="Draw from this folder of a study instead; repeat it for several.", show_default=False),
     ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A figure of trainings: draw from this folder of a tracker or callback; repeat it for several.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --preset the folder of its study, of several the one that holds theirs; with --study that of "
-            "the files.",
-            show_default="figures/NAME-PRESET; STUDY/figures, of several the folder figures beside the first",
+            help="With --preset the folder of its study, of several the one that holds theirs; with --study or "
+            "--run that of the files.",
+            show_default="figures/NAME-PRESET; figures in the folder drawn from, of several beside the first",
         ),
     ] = None,
     changes: ChangesOfStudies = None,
@@ -46,16 +53,20 @@ def figure(
     """Draw a figure as PNG, PDF, SVG and the numbers behind it as CSV.
 
     With --preset the studies behind it are run first, or taken up where they were interrupted; with --study the figure
-    is drawn from folders that are there, finished or not.
+    is drawn from folders that are there, finished or not; with --run from a training of your own.
     """
-    from spectral_reach.figures.registry import FIGURES
+    from spectral_reach.figures.registry import FIGURES, OF_RUNS
     from spectral_reach.figures.registry import figure as entry_of
 
     if name == LIST:
-        for entry in FIGURES.values():
+        for entry in (*FIGURES.values(), *OF_RUNS.values()):
             _tell(entry)
         return
     entry = entry_of(name)
+    if not entry.studies or run:
+        _check_drawn_from_runs(entry, run, {"--preset": preset, "--study": study, "--set": changes})
+        _say(entry.draw(run or [], out))
+        return
     if (preset is None) == (not study):
         got = "got both" if study else "got neither"
         studies = " and ".join(entry.studies)
@@ -73,12 +84,32 @@ def figure(
         raise ValueError(f"{unused[0]} goes with --preset: nothing is run with --study. Leave it out.")
     else:
         files = entry.draw(study or [], out)
+    _say(files)
+
+
+def _check_drawn_from_runs(entry: FigureEntry, run: Sequence[Path] | None, others: Mapping[str, object]) -> None:
+    if entry.studies:
+        raise ValueError(
+            f"figure {entry.name} is drawn from studies: got --run, expected --preset NAME or --study DIR."
+        )
+    given = next((option for option, value in others.items() if value), None)
+    if given is not None or not run:
+        raise ValueError(
+            f"figure {entry.name} is drawn with --run DIR, from the folder of a tracker or callback with updates=: got "
+            f"{given or 'none'}, expected that alone."
+        )
+
+
+def _say(files: Sequence[Path]) -> None:
     for file in files:
         stdout().print(str(file), markup=False)
 
 
 def _tell(entry: FigureEntry) -> None:
     stdout().print(f"[bold]{entry.name}[/bold]  {entry.shows}")
+    if not entry.studies:
+        stdout().print("  --run, the folder of a tracker or callback with updates=", markup=False)
+        return
     studies = " and ".join(entry.studies)
     word = "study" if len(entry.studies) == 1 else "studies"
     stdout().print(f"  {word} {studies}; --preset {', '.join(_presets(entry))}", markup=False)

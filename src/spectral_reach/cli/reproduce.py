@@ -70,7 +70,15 @@ def reproduce(
 def _entries(what: str) -> list[FigureEntry]:
     from spectral_reach.figures.registry import FIGURES, figure
 
-    return list(FIGURES.values()) if what == ALL else [figure(what)]
+    if what == ALL:
+        return list(FIGURES.values())
+    entry = figure(what)
+    if not entry.studies:
+        raise ValueError(
+            f"figure {what} is of trainings of your own, not of studies: expected `spectral-reach figure {what} --run "
+            "DIR`."
+        )
+    return [entry]
 
 
 def _run(

@@ -82,7 +82,7 @@ def decompose(
 
     Raises:
         ValueError, TypeError: what was got, what was expected and what to do. A batch without any label raises
-            ``NoLabelledRowsError``, a ValueError.
+            ``NoLabelledRowsError``, values that are not finite ``NotFiniteError``; both are ValueErrors.
 
     Example:
         >>> import torch, spectral_reach as sr

@@ -108,7 +108,7 @@ def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, no
     mean = gradient.divide(N)
     for name, part in zip(batch.parameters, mean, strict=True):
         if not bool(part.isfinite().all()):
-            raise ValueError(not_finite(name))
+            raise not_finite(name)
     return _Swept(
         loss=sum(losses) / N,
         chi_losses=ChiLosses.of_rows(extent, _unit_of_row(extent), torch.cat(squares)),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from spectral_reach.measured.isolation import leaving_no_trace, unwrapped
 from spectral_reach.measured.linearisation import linearise
 from spectral_reach.measured.losses import LossFunction
 from spectral_reach.measured.naming import about
+from spectral_reach.measured.not_finite import NotFiniteError
 from spectral_reach.measured.parameters import select_parameters
 
 Weights = Mapping[str, Tensor]
@@ -48,6 +49,7 @@ class UpdateEffect:
         gradient_norm: ||g||.
         update_norm: ||d||.
         alignment: cosine of the angle between d and -g: 1 for a gradient step; NaN where either is 0.
+        undefined: for each NaN field, the reason.
     """
 
     loss_before: float
@@ -60,9 +62,16 @@ class UpdateEffect:
     gradient_norm: float
     update_norm: float
     alignment: float
+    undefined: Mapping[str, str] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, float]:
-        """Every field by name, in order."""
+    @classmethod
+    def undefined_everywhere(cls, reason: str) -> UpdateEffect:
+        """The effect of an update that could not be taken: every value NaN for the same ``reason``."""
+        names = [each.name for each in fields(cls) if each.name != "undefined"]
+        return cls(**dict.fromkeys(names, math.nan), undefined=dict.fromkeys(names, reason))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by name, in order; ``undefined`` as a plain dict."""
         return asdict(self)
 
 
@@ -101,7 +110,8 @@ def update_effect(
         seed: of the dropout masks.
 
     Raises:
-        ValueError, TypeError: what ``sr.decompose`` raises, or ``before`` is not of this model.
+        ValueError, TypeError: what ``sr.decompose`` raises, or ``before`` is not of this model. Losses or weights that
+            are not finite raise ``NotFiniteError``.
     """
     model = unwrapped(model)
     parameters = select_parameters(model)
@@ -122,10 +132,18 @@ def update_effect(
         with _at(before, parameters):
             here = linearise(model, batch, loss, parameters, seed=seed)
             gradient = loss_gradient(here)
-            next_before = math.nan if next_batch is None else loss_of(next_batch)
+            with about("the next batch"):
+                next_before = math.nan if next_batch is None else loss_of(next_batch)
     linear = inner_product(gradient, displacement)
     norms = math.sqrt(inner_product(gradient, gradient)), math.sqrt(inner_product(displacement, displacement))
+    if not (math.isfinite(linear) and math.isfinite(norms[1])):
+        raise NotFiniteError("the update of the weights is not finite although the losses are; expected finite weights")
     change = after - here.loss
+    undefined: dict[str, str] = {}
+    if next_batch is None:
+        undefined |= dict.fromkeys(("next_loss_before", "next_change"), "there is no next batch with a finite loss")
+    if not all(norms):
+        undefined["alignment"] = "the gradient is zero" if norms[1] else "the update is zero"
     return UpdateEffect(
         loss_before=here.loss,
         loss_after=after,
@@ -136,7 +154,8 @@ def update_effect(
         next_change=next_after - next_before,
         gradient_norm=norms[0],
         update_norm=norms[1],
-        alignment=-linear / (norms[0] * norms[1]) if norms[0] and norms[1] else math.nan,
+        alignment=-linear / (norms[0] * norms[1]) if all(norms) else math.nan,
+        undefined=undefined,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.linearisation import Linearisation
+from spectral_reach.measured.not_finite import NotFiniteError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +161,7 @@ class Trace:
         assert self._sum is not None, "no part of the batch has come"
         estimate = self._sum.result()
         if not math.isfinite(estimate.chi_net):
-            raise ValueError(
+            raise NotFiniteError(
                 f"chi_net is {estimate.chi_net:g}: the Jacobian of the outputs is not finite although the loss "
                 "gradient is; expected finite values: measure in float32, float64 or bfloat16, where it does not "
                 "overflow"

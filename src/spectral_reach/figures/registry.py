@@ -16,7 +16,7 @@ class FigureEntry:
     """One figure: what it is called, what it shows, the studies that it is drawn from, and the module that draws it.
 
     A figure that compares families takes other studies of families too, such as the demo's: what counts is what a
-    folder holds.
+    folder holds. One without studies is drawn from run folders that a tracker or a callback has left.
     """
 
     name: str
@@ -30,9 +30,9 @@ class FigureEntry:
         out: Path | str | None = None,
         formats: Sequence[str] | None = None,
     ) -> tuple[Path, ...]:
-        """Draw the figure of one study folder, or of several, into ``out``; returns the files written.
+        """Draw the figure of one study or run folder, or of several, into ``out``; returns the files written.
 
-        ``out`` is by default the folder ``figures`` in the study's, of several studies the one beside the first.
+        ``out`` is by default the folder ``figures`` in that one, of several the one beside the first.
 
         Raises:
             NothingToDrawError: nothing to draw yet.
@@ -42,7 +42,8 @@ class FigureEntry:
         """
         folders = [Path(studies)] if isinstance(studies, Path | str) else [Path(folder) for folder in studies]
         if not folders:
-            raise ValueError(f"{self.name} got no study folder; expected one of {' or '.join(self.studies)}.")
+            expected = f"one of {' or '.join(self.studies)}" if self.studies else "a run folder"
+            raise ValueError(f"{self.name} got no folder; expected {expected}.")
         home = folders[0] if len(folders) == 1 else folders[0].parent
         files: tuple[Path, ...] = import_module(self.module).draw(
             folders, home / "figures" if out is None else Path(out), formats
@@ -135,14 +136,29 @@ FIGURES = {
 }
 
 
+OF_RUNS = {
+    entry.name: entry
+    for entry in (
+        FigureEntry(
+            name="fig2",
+            shows="what the optimiser's updates did to the loss, summed up: linear part and correction (Figure 2)",
+            studies=(),
+            module="spectral_reach.figures.fig2",
+        ),
+    )
+}
+"""Figures of anybody's trainings: no study is behind them."""
+
+
 def figure(name: str) -> FigureEntry:
     """The figure of this name.
 
     Raises:
         ValueError: there is none.
     """
-    if name not in FIGURES:
+    known = FIGURES | OF_RUNS
+    if name not in known:
         raise ValueError(
-            f"got figure {name!r}, expected one of {', '.join(sorted(FIGURES))}; see `spectral-reach figure`."
+            f"got figure {name!r}, expected one of {', '.join(sorted(known))}; see `spectral-reach figure`."
         )
-    return FIGURES[name]
+    return known[name]

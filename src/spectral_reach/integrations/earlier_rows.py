@@ -22,10 +22,11 @@ def make_room(folder: str | Path, step: int) -> None:
         return
     run = RunFolder.open(folder)
     with run.lock():
+        tables = (run.measurements, run.updates, *run.named_measurements.values())
         if step:
-            run.measurements.truncate_from(step)
-            run.updates.truncate_from(step)
-        elif len(run.measurements) or len(run.updates):
+            for table in tables:
+                table.truncate_from(step)
+        elif any(map(len, tables)):
             number = 1
             while (aside := folder.with_name(f"{folder.name}-{number}")).exists():
                 number += 1

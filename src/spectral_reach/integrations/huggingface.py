@@ -12,6 +12,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from spectral_reach.integrations.measuring import NOTHING, Measuring
+from spectral_reach.integrations.processes import check_measurable_alone
+from spectral_reach.integrations.trainer_losses import check_loss_is_known
 from spectral_reach.measured.isolation import unwrapped
 from spectral_reach.sinks.metrics import metrics_of
 from spectral_reach.sinks.needed import needed
@@ -32,11 +34,11 @@ class SpectralCallback(Measuring, TrainerCallback):
     for bit the same as without. Rows are kept in ``spectral_reach/measurements.parquet`` in the Trainer's output
     folder; a training that is resumed goes on with them, and one that begins anew puts them aside. Metrics are called
     ``spectral_reach/...`` and stand at the number of updates made, as the Trainer's own (most reporters put ``train/``
-    in front).
+    in front). Of several processes the first measures, its own part of the batch.
 
     Args:
         **options: as in ``Measuring``. The loss is of the labels that the Trainer gives its model, shifted for causal
-            language models.
+            language models. A Trainer that computes a loss of its own is measured only if ``loss`` says which.
 
     Raises:
         ImportError: transformers is not installed.
@@ -48,11 +50,13 @@ class SpectralCallback(Measuring, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the folder, and watch what the model is given."""
+        # What is wrong is told by all processes: others would wait for one that has ended.
+        trainer = _trainer_of(self)
+        check_loss_is_known(trainer, is_given=self._loss is not None)
+        check_measurable_alone(unwrapped(trainer.model_wrapped))
+        model = unwrapped(kwargs["model"])
         if not state.is_world_process_zero:
             return
-        trainer = _trainer_of(self)
-        _check_labels_reach_the_model(trainer)
-        model = unwrapped(kwargs["model"])
         self._open(model, args.output_dir or ".", state.global_step, _Log(trainer))
         if self._hook is not None:
             self._hook.remove()
@@ -104,7 +108,9 @@ class _Log:
         self._trainer = trainer
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:
-        self._trainer.log(metrics_of(kind, row))
+        # Trainers that add metrics of their own when they log count them from one log to the next.
+        if metrics := metrics_of(kind, row):
+            Trainer.log(self._trainer, metrics)
 
     def close(self) -> None:
         pass
@@ -122,15 +128,3 @@ def _trainer_of(callback: TrainerCallback) -> Trainer:
         "on_train_begin was not called by a transformers.Trainer that has this callback; expected "
         "Trainer(callbacks=[SpectralCallback(...)]): use sr.Tracker in other loops"
     )
-
-
-def _check_labels_reach_the_model(trainer: Trainer) -> None:
-    for name, given in (
-        ("label_smoothing_factor", trainer.label_smoother is not None),
-        ("compute_loss_func", trainer.compute_loss_func is not None),
-    ):
-        if given:
-            raise ValueError(
-                f"the Trainer has {name} and keeps the labels from the model; expected the model to get them: leave "
-                f"{name} out, or measure with sr.Tracker in a loop of your own"
-            )

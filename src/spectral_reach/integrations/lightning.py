@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from spectral_reach.integrations.measuring import NOTHING, Measuring
+from spectral_reach.integrations.processes import check_measurable_alone
+from spectral_reach.measured.isolation import unwrapped
 from spectral_reach.sinks.metrics import STEP, metrics_of
 from spectral_reach.sinks.needed import needed
 
@@ -25,12 +28,14 @@ class SpectralCallback(Measuring, Callback):
     update: training is bit for bit the same as without, with automatic and with manual optimisation. Rows are kept in
     ``spectral_reach/measurements.parquet`` in the Trainer's root folder; a training that is resumed goes on with them,
     and one that begins anew puts them aside. Metrics are called ``spectral_reach/...`` and stand at
-    ``trainer.global_step``, the number of updates made.
+    ``trainer.global_step``, the number of updates made. Of several processes the first measures, its own part of the
+    batch.
 
     Args:
         model: the name of the submodule to measure (``"net"``), for a module whose own ``forward`` is not what the
             loss is of; None for the module itself.
-        batch: makes ``(inputs, targets)``, or a mapping with ``labels``, of the batches that the module is trained on.
+        batch: makes ``(inputs, targets)``, or a mapping with ``labels``, of the batches that the module is trained on,
+            and of named ones.
         **options: as in ``Measuring``; the ``loss`` has to be the one that ``training_step`` returns.
 
     Raises:
@@ -38,6 +43,8 @@ class SpectralCallback(Measuring, Callback):
     """
 
     def __init__(self, *, model: str | None = None, batch: Callable[[Any], Any] | None = None, **options: Any) -> None:
+        if callable(batch) and isinstance(given := options.get("batches"), Mapping):
+            options["batches"] = {name: partial(_made, each, batch) for name, each in given.items()}
         super().__init__(**options)
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model is a {type(model).__name__}; expected the name of a submodule, or None")
@@ -49,8 +56,11 @@ class SpectralCallback(Measuring, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the folder."""
+        model = self._measured(pl_module)
+        whole = trainer.strategy.model
+        check_measurable_alone(model if whole is None else unwrapped(whole))
         if trainer.is_global_zero:
-            self._open(self._measured(pl_module), trainer.default_root_dir, trainer.global_step, _Log(trainer))
+            self._open(model, trainer.default_root_dir, trainer.global_step, _Log(trainer))
 
     def _measured(self, module: LightningModule) -> nn.Module:
         if self._model_name is not None:
@@ -94,6 +104,11 @@ class SpectralCallback(Measuring, Callback):
         self._abandon()
 
 
+def _made(batch: Any, make: Callable[[Any], Any], step: int) -> Any:
+    """What ``make`` makes of a named batch."""
+    return make(batch(step) if callable(batch) and not isinstance(batch, Mapping) else batch)
+
+
 class _Log:
     """The loggers of the Trainer, at their own step."""
 
@@ -101,8 +116,9 @@ class _Log:
         self._trainer = trainer
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:
-        for logger in self._trainer.loggers:
-            logger.log_metrics(metrics_of(kind, row), step=row[STEP])
+        metrics = metrics_of(kind, row)
+        for logger in self._trainer.loggers if metrics else ():
+            logger.log_metrics(metrics, step=row[STEP])
 
     def close(self) -> None:
         pass

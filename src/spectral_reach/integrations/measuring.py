@@ -13,6 +13,7 @@ from spectral_reach.integrations.earlier_rows import make_room
 from spectral_reach.integrations.schedules import default_schedule
 from spectral_reach.measured.losses import Loss
 from spectral_reach.measured.parameters import Selection
+from spectral_reach.tracking.named_batches import NamedBatch, NamedBatches
 from spectral_reach.tracking.schedule import Schedule
 from spectral_reach.tracking.sink import Sink
 from spectral_reach.tracking.tracker import Tracker
@@ -25,8 +26,10 @@ class Measuring:
     """Mixed into a framework's callback.
 
     Args:
-        schedule, updates, sinks, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget: as in
+        schedule, updates, pairs, sinks, estimator, probes, units, noise_units, parameters, seed, memory_budget: as in
             ``sr.Tracker``.
+        batches: as in ``sr.Tracker``, each of the form that the training's own batches have.
+        loss: as in ``sr.Tracker``; None for the framework's own, cross entropy.
         out: the folder for the rows; None for ``spectral_reach`` in the framework's output folder.
     """
 
@@ -35,9 +38,11 @@ class Measuring:
         *,
         schedule: Schedule = default_schedule,
         updates: Schedule | None = None,
+        batches: Mapping[str, NamedBatch] | None = None,
+        pairs: Iterable[tuple[str, str]] = (),
         out: str | Path | None = None,
         sinks: Iterable[Sink] = (),
-        loss: Loss = "cross_entropy",
+        loss: Loss | None = None,
         estimator: str = "auto",
         probes: int = 1,
         units: int | None = None,
@@ -49,10 +54,15 @@ class Measuring:
         super().__init__()
         self._out = out
         self._sinks = tuple(sinks)
+        self._loss = loss
+        # What is wrong with them has to show now, not when the training begins.
+        pairs = NamedBatches(batches, pairs).pairs
         self._options: dict[str, Any] = {
             "schedule": schedule,
             "updates": updates,
-            "loss": loss,
+            "batches": batches,
+            "pairs": pairs,
+            "loss": "cross_entropy" if loss is None else loss,
             "estimator": estimator,
             "probes": probes,
             "units": units,
@@ -66,7 +76,8 @@ class Measuring:
 
     @property
     def tracker(self) -> Tracker | None:
-        """The tracker of the present training, or of the last one; ``tracker.history`` has the rows."""
+        """The tracker of the present training, or of the last one; ``tracker.history`` has the rows, and
+        ``tracker.histories`` those of named batches and pairs. None in all processes but the first."""
         return self._tracker
 
     def _open(self, model: nn.Module, output_folder: str | Path, step: int, log: Sink) -> None:

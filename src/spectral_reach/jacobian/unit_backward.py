@@ -141,19 +141,19 @@ class UnitBackward:
         """<J_i^T v_i, J_j^T v_j> for all pairs of labelled units, (n_units, n_units) float64 on the CPU.
 
         Raises:
-            ValueError: they are not finite.
+            NotFiniteError: they are not finite.
         """
         products = PairProducts(self.linearisation)
         self._run(cotangent, products.take, None, frozenset())
         if products.not_finite:
-            raise ValueError(not_finite(products.not_finite))
+            raise not_finite(products.not_finite)
         return products.of_labelled()
 
     def products_of_some(self, cotangent: Tensor, units: Tensor, factor: float) -> SomeUnitProducts:
         """Products of the gradients J_i^T v_i / factor of some labelled ``units``, (m,) int64, and their sum over all.
 
         Raises:
-            ValueError: they are not finite.
+            NotFiniteError: they are not finite.
         """
         assert not self.reason, self.reason
         whole = self.linearisation
@@ -164,7 +164,7 @@ class UnitBackward:
         for name, gradient in zip(whole.parameters, sums, strict=True):
             some.take_sum(name, gradient)
         if some.not_finite:
-            raise ValueError(not_finite(some.not_finite))
+            raise not_finite(some.not_finite)
         return some.products(factor)
 
     def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: frozenset[Node]) -> None:

@@ -67,14 +67,14 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
     """g = J^T u = dL/dtheta.
 
     Raises:
-        ValueError: the gradient is not finite.
+        NotFiniteError: the gradient is not finite.
     """
     # The pass carries r = N u, and N comes out afterwards: u itself would underflow in half precision.
     summed = vjp(linearisation.f, linearisation.residual, linearisation)
     gradient = [p.to(torch.promote_types(p.dtype, torch.float32)) / linearisation.n_samples for p in summed]
     for name, part in zip(linearisation.parameters, gradient, strict=True):
         if not bool(part.isfinite().all()):
-            raise ValueError(not_finite(name))
+            raise not_finite(name)
     return gradient
 
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from spectral_reach.jacobian.forms import row_squares
 from spectral_reach.measured.linearisation import Linearisation
+from spectral_reach.measured.not_finite import NotFiniteError
 
 Gradient: TypeAlias = Sequence[Tensor]
 """One tensor a parameter, in the order of ``Linearisation.parameters``."""
@@ -112,9 +113,9 @@ def inner_product(a: Gradient, b: Gradient) -> float:
 _STRETCH = 2**22
 
 
-def not_finite(name: str) -> str:
+def not_finite(name: str) -> NotFiniteError:
     """The error of a loss gradient that is not finite in the parameter ``name``."""
-    return (
+    return NotFiniteError(
         f"the loss gradient of parameter {name!r} is not finite although outputs and loss are; expected finite "
         "gradients: look for a division by zero, a square root at zero or an overflow in the backward pass"
     )

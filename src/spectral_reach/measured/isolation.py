@@ -53,10 +53,17 @@ def leaving_no_trace(model: nn.Module) -> Iterator[None]:
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        _kept(_global_generators()),
+        generators_kept(),
         from_present_state(model),
         _hooks_kept(model),
     ):
+        yield
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Run the body; afterwards the torch (CPU, CUDA), NumPy and Python generators are in the state that they were."""
+    with _kept(_global_generators()):
         yield
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spectral_reach.measured.not_finite import NotFiniteError
 from spectral_reach.measured.rows import IGNORE_INDEX, Rows
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -58,7 +59,8 @@ class LossGradient:
         rows: its arguments.
 
     Raises:
-        ValueError: targets that do not fit the loss, a loss that is no scalar, no mean over samples, or not finite.
+        ValueError: targets that do not fit the loss, a loss that is no scalar or no mean over samples.
+        NotFiniteError: the outputs, the targets or the loss are not finite.
         TypeError: a loss that returns no tensor.
     """
 
@@ -84,7 +86,8 @@ class LossGradient:
         """r of all samples, (N, ...), at least in float32 whatever the outputs' precision.
 
         Raises:
-            ValueError: it is not finite, or the loss is not differentiable.
+            ValueError: the loss is not differentiable.
+            NotFiniteError: r is not finite.
         """
         if self._residual is None:
             self._residual = self._residual_of(*self._arguments())
@@ -109,7 +112,7 @@ class LossGradient:
             loss = _mean_cross_entropy if self._loss is cross_entropy and outputs.ndim == 2 else self._loss
             value = _scalar(_value_of(loss, outputs, targets))
         if not bool(value.isfinite()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"the loss is {value.item():g}; expected a finite value: check the targets and the outputs"
             )
         return value
@@ -131,7 +134,7 @@ class LossGradient:
                     )
                 residual = torch.autograd.grad(value, outputs)[0].mul_(len(outputs))
         if not _all_finite(residual):
-            raise ValueError(
+            raise NotFiniteError(
                 "the gradient of the loss with respect to the outputs is not finite; expected finite values"
             )
         return residual
@@ -182,7 +185,7 @@ def _check_finite_outputs(outputs: Tensor, rows: Rows) -> None:
     if not _all_finite(outputs.detach()):
         bad = ~outputs.detach().isfinite().flatten(1).all(1)
         first = int(rows.unit_in_batch[rows.unit_of_row[bad.nonzero()[0, 0]]])
-        raise ValueError(
+        raise NotFiniteError(
             f"the model's outputs are not finite in {int(bad.sum())} of {bad.numel()} labelled rows (first in unit "
             f"{first}); expected finite outputs: the model has diverged or the inputs are not finite"
         )
@@ -218,7 +221,7 @@ def _check_same_shape(outputs: Tensor, targets: Tensor) -> None:
             "expected the same shape: reshape the targets, for example targets.unsqueeze(-1)"
         )
     if not bool(targets.isfinite().all()):
-        raise ValueError("loss='mse' got targets that are not finite; expected finite values")
+        raise NotFiniteError("loss='mse' got targets that are not finite; expected finite values")
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from spectral_reach.measured.isolation import unwrapped
+from spectral_reach.measured.sharding import check_whole
 
 _One: TypeAlias = str | nn.Module | nn.Parameter
 Selection: TypeAlias = _One | Iterable[_One] | Callable[[str, nn.Parameter], bool] | None
@@ -22,9 +23,11 @@ def select_parameters(model: nn.Module, selection: Selection = None) -> dict[str
     parameter of the model; several of these; or a predicate ``(name, parameter) -> bool``.
 
     Raises:
-        ValueError: a name or an object that is not in the model, or nothing trainable left.
+        ValueError: a name or an object that is not in the model, nothing trainable left, or parameters of which this
+            process holds a part only.
         TypeError: a selection of another kind.
     """
+    check_whole(model)
     lazy = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise ValueError(

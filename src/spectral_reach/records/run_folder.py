@@ -24,13 +24,15 @@ FORMAT = "spectral-reach run"
 VERSION = 1
 
 _CONFIG = "config.json"
+_MEASUREMENTS = "measurements.parquet"
 _LOCK = ".lock"
 _HOLDER = ".lock-holder"
 _FINISHED = "finished.json"
 
 
 class RunFolder:
-    """One run on disk: ``config.json``, four tables, ``checkpoints/`` and ``snapshots/``.
+    """One run on disk: ``config.json``, four tables, ``checkpoints/``, ``snapshots/``, and a folder with a table for
+    each named batch.
 
     Killed at any instant, each file is whole. Reading needs no lock; who writes holds ``lock()``. Built by
     ``create`` and ``open``.
@@ -49,7 +51,7 @@ class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path
         self.config = config
-        self.measurements = Table(path / "measurements.parquet")
+        self.measurements = Table(path / _MEASUREMENTS)
         self.heldout_measurements = Table(path / "heldout_measurements.parquet")
         self.updates = Table(path / "updates.parquet")
         self.losses = Table(path / "losses.parquet")
@@ -108,7 +110,22 @@ class RunFolder:
             remove_leftovers(self.path)
             self.checkpoints.remove_leftovers()
             self.snapshots.remove_leftovers()
+            for table in self.named_measurements.values():
+                remove_leftovers(table.path.parent)
             yield
+
+    def measurements_of(self, name: str) -> Table:
+        """The measurements on a named batch or pair, ``NAME/measurements.parquet``; its folder is made."""
+        folder = self.path / name
+        make_folder(folder)
+        return Table(folder / _MEASUREMENTS)
+
+    @property
+    def named_measurements(self) -> dict[str, Table]:
+        """The measurements on each named batch and pair that has some, by name."""
+        files = sorted(self.path.glob(f"*/{_MEASUREMENTS}"))
+        # A run inside this one's folder has rows of its own.
+        return {file.parent.name: Table(file) for file in files if not (file.parent / _CONFIG).exists()}
 
     @property
     def is_finished(self) -> bool:

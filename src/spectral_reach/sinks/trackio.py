@@ -30,7 +30,8 @@ class Trackio:
         Raises:
             RuntimeError: trackio has no active run.
         """
-        self._log(metrics_of(kind, row), step=row[STEP])
+        if metrics := metrics_of(kind, row):
+            self._log(metrics, step=row[STEP])
 
     def close(self) -> None:
         """The run stays open: it is the loop's."""

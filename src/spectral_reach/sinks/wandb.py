@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class Wandb:
-    """``spectral_reach/...`` metrics with ``spectral_reach/step`` as their axis, those of updates with their own.
+    """``spectral_reach/...`` metrics with ``spectral_reach/step`` as their axis, those of updates, of each named batch
+    and of each pair with their own.
 
     A row joins what the loop logs at the same time instead of taking a step of the run's own counter, for a run drops
     what is logged at a step that it has left behind. Only where the loop has logged nothing since the last row of the
@@ -40,13 +41,13 @@ class Wandb:
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:
         """Hand a row over: it goes out with the loop's next log, at the latest with the next row or at the end."""
-        axis = prefix_of(kind) + STEP
+        axis = prefix_of(kind, row) + STEP
         metrics = metrics_of(kind, row)
         self._define(axis, metrics)
-        if self._waits_at.get(kind) == self._run.step:
+        if self._waits_at.get(axis) == self._run.step:
             self._run.log({}, commit=True)
         self._run.log({**metrics, axis: row[STEP]}, commit=False)
-        self._waits_at[kind] = self._run.step
+        self._waits_at[axis] = self._run.step
 
     def _define(self, axis: str, metrics: Mapping[str, float]) -> None:
         # One by one: a pattern for measurements would take in the names of updates too.

@@ -8,18 +8,23 @@ from typing import Any
 from spectral_reach.records.table import Table
 from spectral_reach.tracking.sink import Sink
 
+BATCH = "batch"
+"""The column of rows of a named batch or pair that holds its name."""
+
 
 class Recorder:
     """Rows by step, each once.
 
     Args:
         kind: ``"measurement"`` or ``"update"``.
+        name: of the named batch or pair that the rows are of; None for those of the training's own batches.
         table: where they are kept; None for memory only.
         sinks: who gets them too.
     """
 
-    def __init__(self, kind: str, table: Table | None, sinks: Iterable[Sink]) -> None:
+    def __init__(self, kind: str, table: Table | None, sinks: Iterable[Sink], name: str | None = None) -> None:
         self._kind = kind
+        self._name = name
         self._table = table
         self._sinks = tuple(sinks)
         self._rows: list[dict[str, Any]] = [] if table is None else table.rows()
@@ -43,6 +48,8 @@ class Recorder:
         Raises:
             RecordError: the table cannot be written.
         """
+        if self._name is not None:
+            row = {"step": row["step"], BATCH: self._name, **row}
         # The table last: what it lacks is taken again by the run that goes on, so that no sink misses a row.
         for sink in self._sinks:
             sink.write(self._kind, row)

@@ -14,7 +14,8 @@ class Sink(Protocol):
     """
 
     def write(self, kind: str, row: Mapping[str, Any]) -> None:
-        """Take a row; ``kind`` is ``"measurement"`` or ``"update"``, and ``row["step"]`` says where it belongs."""
+        """Take a row; ``kind`` is ``"measurement"`` or ``"update"``, ``row["step"]`` says where it belongs, and
+        ``row["batch"]``, if there is one, which named batch or pair it is of."""
 
     def close(self) -> None:
         """No row comes any more. What the caller has opened stays open."""

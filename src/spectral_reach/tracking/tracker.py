@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from spectral_reach.decomposition.decompose import decompose, decompose_in_step
@@ -17,16 +20,21 @@ from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import check_name
 from spectral_reach.measured.isolation import unwrapped
 from spectral_reach.measured.losses import Loss, resolve_loss
+from spectral_reach.measured.naming import about
+from spectral_reach.measured.not_finite import NotFiniteError
 from spectral_reach.measured.parameters import Selection, select_parameters
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.records.table import Table
+from spectral_reach.tracking.named_batches import NamedBatch, NamedBatches
 from spectral_reach.tracking.recorder import Recorder
 from spectral_reach.tracking.row import checked_columns, seed_of
 from spectral_reach.tracking.schedule import Schedule, due_at, integer_from
 from spectral_reach.tracking.sink import Sink
 from spectral_reach.tracking.updates import FIELDS as FIELDS_OF_UPDATES
 from spectral_reach.tracking.updates import Updates
+
+Result = TypeVar("Result")
 
 _FIELDS = frozenset({"step", *(field.name for field in fields(Decomposition))})
 
@@ -46,8 +54,14 @@ class Tracker:
             batch fell and that of the next batch, and which part of that is linear in the update (``UpdateEffect``, a
             row an update in ``updates.parquet``). ``measure`` is then to be called at every step, or where ``due``
             says, and weights are kept from a step to the next. None for none.
+        batches: further batches by name, each with rows of its own: ``{"heldout": (inputs, targets)}``. A batch as in
+            ``sr.decompose``, which is moved to the model's device, or a callable ``step -> batch``. The model is
+            measured on them in the mode it is in.
+        pairs: pairs of such names: what a step on the first does to the second, with rows of its own too.
+            ``"training"`` is the batch given to ``measure``: ``[("training", "heldout")]``.
         out: a folder for the rows, ``measurements.parquet``; it is made, or gone on with if a tracker of the
-            same settings has left it, and no other process may write it until ``close()``. A ``Table`` (of a
+            same settings has left it, and no other process may write it until ``close()``. Rows of named batches and
+            pairs are in ``NAME/measurements.parquet`` and ``A-B/measurements.parquet`` there. A ``Table`` (of a
             ``RunFolder``) is written to under the caller's lock. None keeps the rows in memory only.
         sinks: where each row goes besides, for example ``[spectral_reach.sinks.TensorBoard("logs")]``.
         loss: as in ``sr.decompose``; so are ``estimator``, ``probes``, ``units``, ``parameters`` and
@@ -86,6 +100,8 @@ class Tracker:
         *,
         schedule: Schedule,
         updates: Schedule | None = None,
+        batches: Mapping[str, NamedBatch] | None = None,
+        pairs: Iterable[tuple[str, str]] = (),
         out: str | Path | Table | None = None,
         sinks: Iterable[Sink] = (),
         loss: Loss = "cross_entropy",
@@ -110,6 +126,9 @@ class Tracker:
         memory_budget = integer_from(1, "memory_budget", memory_budget)
         if out is not None and not isinstance(out, (str, os.PathLike, Table)):
             raise TypeError(f"out is {out!r}; expected the path of a folder, a Table, or None for no file")
+        self._named_batches = NamedBatches(batches, pairs)
+        if isinstance(out, Table) and self._named_batches.all:
+            raise TypeError("out is a Table, and batches or pairs are given; expected the path of a folder for them")
         self._sinks = tuple(sinks)
         for sink in self._sinks:
             if isinstance(sink, type) or not isinstance(sink, Sink):
@@ -132,6 +151,8 @@ class Tracker:
             "memory_budget": memory_budget,
         }
         self._closed = False
+        self._has_warned = False
+        named_tables: dict[str, Table] = {}
         tables: tuple[Table | None, Table | None] = (None, None)
         with ExitStack() as held:
             if isinstance(out, Table):
@@ -140,7 +161,12 @@ class Tracker:
                 folder = RunFolder.create(out, {"tracker": self._identity(chosen)})
                 held.enter_context(folder.lock())
                 tables = folder.measurements, folder.updates
+                named_tables = {each.name: folder.measurements_of(each.name) for each in self._named_batches.all}
             self._measurements = Recorder("measurement", tables[0], self._sinks)
+            self._named = {
+                each: Recorder("measurement", named_tables.get(each.name), self._sinks, each.name)
+                for each in self._named_batches.all
+            }
             self._updates: Updates | None = None
             if updates_due is not None:
                 record = Recorder("update", tables[1], self._sinks)
@@ -152,6 +178,12 @@ class Tracker:
     def history(self) -> list[dict[str, Any]]:
         """The rows on record, in the order taken: ``step``, the caller's columns, the fields of Decomposition."""
         return self._measurements.rows
+
+    @property
+    def histories(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows on record of each named batch and pair: ``tracker.histories["training-heldout"]``; ``batch`` is the
+        name."""
+        return {each.name: record.rows for each, record in self._named.items()}
 
     @property
     def updates(self) -> list[dict[str, Any]]:
@@ -175,7 +207,8 @@ class Tracker:
         step_loss: Tensor | None = None,
         **columns: object,
     ) -> Decomposition | None:
-        """Measure on ``batch`` if ``step`` is due and not on record, and record the row durably.
+        """Measure on ``batch``, and on the named batches and pairs, if ``step`` is due and not on record; record each
+        row durably.
 
         Between the forward and the backward pass of a training step, on the step's own batch, ``outputs`` and
         ``step_loss`` let the measurement use these passes: the row is then completed, and recorded, within
@@ -192,8 +225,9 @@ class Tracker:
             **columns: further columns of the row, single numbers or strings: ``tokens=...``, ``lr=...``.
 
         Returns:
-            The decomposition, or None where nothing was measured or the backward pass of the step completes it. A
-            batch without any label gives NaN everywhere, with the reason.
+            The decomposition on ``batch``, or None where nothing was measured or the backward pass of the step
+            completes it. A batch without any label gives NaN everywhere, with the reason; so does a model that has
+            diverged, with a warning.
 
         Raises:
             ValueError, TypeError: a column that is no single value or has the name of a field; what
@@ -203,13 +237,15 @@ class Tracker:
         if self._closed:
             raise ValueError("the tracker is closed; expected no measurement after close(): make a new Tracker")
         step = integer_from(0, "step", step)
-        wanted = bool(self._due(step)) and not self._measurements.has(step)
-        if not wanted and (self._updates is None or not self._updates.waits(step)):
+        due = bool(self._due(step))
+        wanted = due and not self._measurements.has(step)
+        named = {each: record for each, record in self._named.items() if due and not record.has(step)}
+        if not wanted and not named and (self._updates is None or not self._updates.waits(step)):
             return None
         more, seed = checked_columns(columns, self._reserved), seed_of(self._seed, step)
         if self._updates is not None:
             self._updates.at(step, batch, seed, more)
-        if not wanted:
+        if not wanted and not named:
             return None
         row: dict[str, Any] = {"step": step, **more}
         options = {**self._options, "seed": seed}
@@ -221,15 +257,48 @@ class Tracker:
                 f"against is {'not ' * (against is None)}given; expected outputs and step_loss together and without "
                 "against: they are one step's own"
             )
-        try:
+        if named:
+            batch_called = self._named_batches.at(step, batch, _device_of(self._model))
+            for each, record in named.items():
+                other = None if each.second is None else batch_called(each.second)
+                with about(f"{'batches' if each.second is None else 'pairs'}, {each.name!r}"):
+                    found = self._or_undefined(
+                        step, partial(decompose, self._model, batch_called(each.first), against=other, **options)
+                    )
+                record.add(row | found.as_dict())
+        if not wanted:
+            return None
+
+        def measured() -> Decomposition | None:
             if outputs is not None and self._in_step(row, batch, outputs, step_loss, options):
                 return None
-            result = decompose(self._model, batch, against=against, **options)
-        except NoLabelledRowsError as error:
-            # One unlucky batch is no reason to end a training: the row says what happened.
-            result = Decomposition.undefined_everywhere(str(error), self._options["estimator"])
-        self._measurements.add(row | result.as_dict())
+            return decompose(self._model, batch, against=against, **options)
+
+        result = self._or_undefined(step, measured)
+        if result is not None:
+            self._measurements.add(row | result.as_dict())
         return result
+
+    def _or_undefined(self, step: int, measured: Callable[[], Result]) -> Result | Decomposition:
+        """Undefined everywhere, with the reason, where that is no reason to end a training: one unlucky batch, or a
+        model that has diverged."""
+        try:
+            return measured()
+        except NoLabelledRowsError as error:
+            reason = str(error)
+        except NotFiniteError as error:
+            reason = str(error)
+            self._warn(step, reason)
+        return Decomposition.undefined_everywhere(reason, self._options["estimator"])
+
+    def _warn(self, step: int, reason: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the measurement of step {step} is not defined, and recorded as NaN: {reason}. Training goes on; "
+                "later ones of this kind are recorded without a warning",
+                stacklevel=4,
+            )
 
     def _in_step(
         self, row: dict[str, Any], batch: Any, outputs: Any, step_loss: Any, options: Mapping[str, Any]
@@ -237,6 +306,8 @@ class Tracker:
         def finished(result: Decomposition) -> None:
             # A tracker that was closed in between has given its folder away.
             if not self._closed:
+                if "loss" in result.undefined:
+                    self._warn(row["step"], result.undefined["loss"])
                 self._measurements.add(row | result.as_dict())
 
         return decompose_in_step(self._model, batch, outputs, step_loss, finished, **options)
@@ -289,6 +360,10 @@ class Tracker:
             "parameter_count": sum(parameter.numel() for parameter in chosen.values()),
             "seed": self._seed,
         }
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _name_of(function: Callable[..., Any]) -> str:

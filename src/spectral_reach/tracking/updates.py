@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from spectral_reach.decomposition.update_effect import UpdateEffect, have_moved, update_effect, weights_of
 from spectral_reach.measured.losses import LossFunction
+from spectral_reach.measured.not_finite import NotFiniteError
 from spectral_reach.measured.rows import NoLabelledRowsError
 from spectral_reach.tracking.recorder import Recorder
 
@@ -52,7 +53,10 @@ class Updates:
         self._due = due
         self._loss = loss
         self.record = record
-        self._sums = {name: sum(row[name] for row in record.rows) for name in _CUMULATED}
+        defined = [row for row in record.rows if _is_defined(row)]
+        self._sums = {name: sum(row[name] for row in defined) for name in _CUMULATED}
+        self._summed = len(defined)
+        self._has_warned = False
         self._begun: _Begun | None = None
 
     def waits(self, step: int) -> bool:
@@ -94,20 +98,41 @@ class Updates:
         if effect is None:
             return
         values = effect.as_dict()
+        is_defined = _is_defined(values)
         sums = {name: self._sums[name] + values[name] for name in _CUMULATED}
         cumulated = {f"cumulated_{name}": total for name, total in sums.items()}
-        updates = len(self.record) + 1
-        self.record.add({"step": begun.step, **begun.columns, **values, **cumulated, "updates": updates})
-        self._sums = sums
+        summed = self._summed + is_defined
+        self.record.add({"step": begun.step, **begun.columns, **values, **cumulated, "updates": summed})
+        if is_defined:
+            self._sums, self._summed = sums, summed
 
     def _effect(self, begun: _Begun, next_batch: Any) -> UpdateEffect | None:
-        """None for a batch without any label, which has no loss that could change; the next one may be such a batch."""
+        """None for a batch without any label, which has no loss that could change; the next one may be such a batch, or
+        one whose loss is not finite."""
+        diverged = None
         for following in (next_batch, None):
-            with suppress(NoLabelledRowsError):
+            try:
                 return update_effect(
                     self._model, begun.batch, begun.weights, loss=self._loss, next_batch=following, seed=begun.seed
                 )
-        return None
+            except NoLabelledRowsError:
+                continue
+            except NotFiniteError as error:
+                diverged = error
+        if diverged is None:
+            return None
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the effect of the update of step {begun.step} is not defined, and recorded as NaN: {diverged}. "
+                "Training goes on; later updates of this kind are recorded without a warning",
+                stacklevel=5,
+            )
+        return UpdateEffect.undefined_everywhere(str(diverged))
+
+
+def _is_defined(row: Mapping[str, Any]) -> bool:
+    return math.isfinite(row["change"])
 
 
 def _copy(batch: Any) -> Any:
