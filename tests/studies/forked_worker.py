@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 # What a worker would import.
-import sklearn.datasets
-import transformers.models.llama.modeling_llama
+import sklearn.datasets  # noqa: F401
+import transformers.models.llama.modeling_llama  # noqa: F401
 
 import spectral_reach.studies.data.batches
 import spectral_reach.studies.training.loop  # noqa: F401
@@ -40,7 +40,7 @@ class ForkedWorker:
             os.setpgid(0, process_group)
             for descriptor, name in ((theirs_in, 0), (theirs_out, 1), (stderr.fileno(), 2)):
                 os.dup2(descriptor, name)
-            # Among them the parent's end of another worker's stdin, by whose end that one learns that the parent is gone.
+            # Among them the parent's end of another worker's stdin: its end tells that one that the parent is gone.
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             os.environ.update(env)
             code = 1

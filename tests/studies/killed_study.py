@@ -1,9 +1,10 @@
 """A whole study, planned, written and run as the command does it, again and again, for a test that kills it.
 
 Reads ``[folder, workers]`` from stdin, a line of JSON each, and runs the study in that folder in a process of its own
-with so many worker processes. Both are copies of this one, which has imported everything: of a start nothing but imports is
-left out, and what a kill costs is what it does to the files. ``test_local_engine.py`` has workers that are started as
-programs, and kills them. Stdout tells ``began`` with the process, each progress, and ``ended`` with how it ended.
+with so many worker processes. Both are copies of this one, which has imported everything: of a start nothing but
+imports is left out, and what a kill costs is what it does to the files. ``test_local_engine.py`` has workers that are
+started as programs, and kills them. Stdout tells ``began`` with the process, each progress, and ``ended`` with how it
+ended.
 """
 
 import json
