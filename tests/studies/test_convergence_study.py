@@ -145,7 +145,7 @@ def test_the_presets_are_what_they_say() -> None:
 
 
 def test_every_draw_of_a_row_is_in_one_task(tmp_path: Path) -> None:
-    plan = toy(averaged=16, repetitions=10, draws_per_task=70)
+    plan = toy(averaged=16, repetitions=10, compared=8, draws_per_task=70)
     rows: dict[Any, list[tuple[int, int]]] = {}
     for task in plan.tasks:
         of = task.settings

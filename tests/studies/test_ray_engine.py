@@ -18,7 +18,7 @@ from small_runs import contents, digits, folder_of, small_run
 from spectral_reach.records.errors import RecordError
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.engines.errors import FoldersRefusedError, RunsFailedError
-from spectral_reach.studies.engines.inline import run_all as run_all_inline
+from spectral_reach.studies.engines.local import run_all as run_all_locally
 from spectral_reach.studies.engines.ray import run_all
 from spectral_reach.studies.training.loop import train
 from spectral_reach.studies.training.progress import Progress
@@ -95,7 +95,7 @@ def eventually(holds: Callable[[], bool]) -> bool:
     return False
 
 
-def test_ray_leaves_what_this_process_would_and_one_failure_does_not_stop_the_others(
+def test_ray_leaves_what_local_processes_leave_and_one_failure_does_not_stop_the_others(
     ray: ModuleType, tmp_path: Path
 ) -> None:
     good, bad = small_run("good"), small_run("bad", steps=13)
@@ -132,10 +132,10 @@ def test_ray_leaves_what_this_process_would_and_one_failure_does_not_stop_the_ot
     log = (folders[0].path / "log.txt").read_text()
     assert "finished at step" in log
 
-    here = folder_of(good, tmp_path / "inline" / "good").path
-    run_all_inline([here])
-    assert contents(here) == contents(folders[0].path)
-    assert {f.name for f in here.iterdir()} == {f.name for f in folders[0].path.iterdir()}
+    locally = folder_of(good, tmp_path / "local" / "good").path
+    run_all_locally([locally])
+    assert contents(locally) == contents(folders[0].path)
+    assert {f.name for f in locally.iterdir()} == {f.name for f in folders[0].path.iterdir()}
 
     told.clear()
     run_all([folders[0].path, folders[3].path], on_progress=told.append)

@@ -177,7 +177,7 @@ def toy() -> ConvergenceConfig:
         sequences=8,
         averaged=8,
         repetitions=5,
-        compared=8,
+        compared=4,
         side_draws=30,
         some_units=2,
         draws_per_task=30,
