@@ -15,6 +15,7 @@ OUT ?= demo
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COMPILED := .venv/.compiled
 
 .PHONY: help
 help: ## Say what there is (this list)
@@ -25,11 +26,11 @@ demo: $(INSTALLED) ## Train the small text and image families, measure them, dra
 	$(BIN)/spectral-reach demo --out $(OUT)
 
 .PHONY: test
-test: $(INSTALLED) ## Run every test (WORKERS=2 processes)
+test: $(COMPILED) ## Run every test (WORKERS=2 processes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: test-fast
-test-fast: $(INSTALLED) ## Run the tests that take seconds
+test-fast: $(COMPILED) ## Run the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 .PHONY: lint
@@ -59,5 +60,13 @@ clean: ## Remove the environment, caches and build products (results stay)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e ".[studies,data,ray,report,test,lint]"
+	$(BIN)/pip install --quiet -c constraints.txt --upgrade pip
+	$(BIN)/pip install --no-compile -c constraints.txt -e ".[studies,data,ray,report,test,lint]"
+	@touch $@
+
+# Bytecode of what was installed: pip would make it on one core, here it comes from all of them, or beside `make lint`.
+# Tests must not meet a package that has none: what the compiler warns of would be an error in them. A package may bring
+# files for another Python, which do not compile; nothing imports those.
+$(COMPILED): $(INSTALLED)
+	$(BIN)/python -m compileall -qq -j 0 -x '/(tests|transformers/models|ray/(rllib|serve|tune|train))/' .venv/lib || true
 	@touch $@

@@ -37,3 +37,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     reference = (tmp_path / "site" / "reference" / "index.html").read_text("utf-8")
     for name in ("decompose", "Tracker", "SpectralCallback", "early_warnings", "JsonLines"):
         assert f"{name}</" in reference or f">{name}" in reference, name
+    theory = (tmp_path / "site" / "theory" / "index.html").read_text("utf-8")
+    assert theory.count("<math ") == len(re.findall(r'class="arithmatex"', theory)) > 200
+    assert re.findall(r"\\[a-zA-Z|_(\[]+", re.sub(r"<code>.*?</code>", "", theory)) == []  # no TeX is left over
+    assert "https://cdn" not in theory

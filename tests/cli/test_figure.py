@@ -197,7 +197,7 @@ def test_the_toy_of_figure_6_is_drawn_end_to_end(tmp_path: Path) -> None:
     code, out, err = invoke("figure", "fig6", "--preset", "toy", "--out", study, "--workers", 1)
     assert code == ExitCode.OK, err
     assert "2 runs of 16k to 37k parameters" in out
-    assert "Reduced (toy): M up to 16 and 10 repetitions" in out
+    assert "Reduced (toy): M up to 8 and 5 repetitions" in out
     files = sorted(path.name for path in (study / "figures").iterdir())
     assert files == ["fig6.csv", "fig6.pdf", "fig6.png", "fig6.svg"]
     assert [line for line in out.splitlines() if line.endswith(".png")] == [str(study / "figures" / "fig6.png")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from spectral_reach.cli import demo
 from spectral_reach.cli.app import app
@@ -29,6 +29,11 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True)
+
+
+def run_here(*arguments: object) -> Result:
+    """In this process, which has made the imports."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +197,9 @@ def test_a_missing_engine_is_told_before_the_work(tmp_path: Path, monkeypatch: p
 @pytest.mark.slow
 def test_a_study_on_ray_leaves_the_same_files(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed; it comes with the extra spectral-reach[ray]")
-    locally, on_ray = (run(*ONE_RUN, "--engine", engine, "--out", tmp_path / engine) for engine in ("local", "ray"))
-    assert (locally.returncode, on_ray.returncode) == (ExitCode.OK, ExitCode.OK), on_ray.stderr
+    on_ray = run(*ONE_RUN, "--engine", "ray", "--out", tmp_path / "ray")
+    locally = run_here(*ONE_RUN, "--engine", "local", "--out", tmp_path / "local")
+    assert (locally.exit_code, on_ray.returncode) == (ExitCode.OK, ExitCode.OK), on_ray.stderr
     assert "one at a time; on Ray as many at a time as there is room for." in on_ray.stdout
     assert _tables(on_ray.stdout) == _tables(locally.stdout).replace(str(tmp_path / "local"), str(tmp_path / "ray"))
     # Nothing of Ray's own comes between: a line for each step of the progress of the one run.
@@ -253,8 +259,9 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_and_its_log_shown(tmp_path: Path) -> None:
     rate = "families.pixels.training.learning_rate=1e30"
-    failed = run(*ONE_RUN, "--set", rate, "--set", "families.pixels.training.clip_norm=1e30", "--out", tmp_path / "x")
-    assert failed.returncode == ExitCode.FAILED
+    more = "families.pixels.training.clip_norm=1e30"
+    failed = run_here(*ONE_RUN, "--set", rate, "--set", more, "--out", tmp_path / "x")
+    assert failed.exit_code == ExitCode.FAILED
     assert "1 of 1 runs failed" in failed.stderr
     assert f"the end of {tmp_path / 'x' / 'runs' / 'pixels-004k' / 'log.txt'}:" in failed.stderr
     assert "finite" in failed.stderr
@@ -284,15 +291,15 @@ def test_a_folder_that_takes_no_more_in_the_middle_of_a_run_is_told_as_that(tmp_
     assert "Summary: " in stopped.stdout  # of what there is
     assert len(RunFolder.open(run_folder).measurements) > 0
 
-    go_on = run(*ONE_RUN, "--out", tmp_path / "x")
-    assert go_on.returncode == ExitCode.OK, go_on.stderr
+    go_on = run_here(*ONE_RUN, "--out", tmp_path / "x")
+    assert go_on.exit_code == ExitCode.OK, go_on.stderr
 
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_there_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     long_run = [*ONE_RUN, "--set", "families.pixels.training.steps=120"]
-    undisturbed = run(*long_run, "--out", tmp_path / "undisturbed")
-    assert undisturbed.returncode == ExitCode.OK, undisturbed.stderr
+    undisturbed = run_here(*long_run, "--engine", "inline", "--out", tmp_path / "undisturbed")
+    assert undisturbed.exit_code == ExitCode.OK, undisturbed.stderr
 
     arguments = command(*long_run, "--out", tmp_path / "stopped")
     # A session of its own: as in a terminal, the signal goes to the command, which sees to its workers.
@@ -314,7 +321,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_printed_command_goes_on(tmp_path: Pa
 
     program, *go_on = shlex.split(rest[-1])
     assert program == "spectral-reach"
-    assert run(*go_on).returncode == ExitCode.OK
+    assert run_here(*go_on).exit_code == ExitCode.OK
     (other,) = (tmp_path / "undisturbed" / "runs").iterdir()
     for table in ("measurements.parquet", "losses.parquet"):
         assert _rows(stopped / table) == _rows(other / table)

@@ -38,7 +38,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyPlan:
     root = write_library(tmp_path / "library")
     monkeypatch.setattr(stdlib, "stdlib_root", lambda: root)
     monkeypatch.setenv("SPECTRAL_REACH_CACHE", str(tmp_path / "cache"))
-    settings = {"preset": "toy", "vocabulary": 300, "averaged": 24, "repetitions": 20}
+    draws = {"averaged": 24, "repetitions": 20, "compared": 8, "draws_per_task": 100}
+    settings = {"preset": "toy", "vocabulary": 300, **draws}
     return registry.find("convergence").plan(settings)
 
 

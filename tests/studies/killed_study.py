@@ -1,17 +1,24 @@
 """A whole study, planned, written and run as the command does it, again and again, for a test that kills it.
 
 Reads ``[folder, workers]`` from stdin, a line of JSON each, and runs the study in that folder in a process of its own
-with so many worker processes: a copy of this one, which has imported everything, so that what a kill costs is the
-workers' start alone. Stdout tells ``began`` with the process, each progress, and ``ended`` with how it ended.
+with so many worker processes. Both are copies of this one, which has imported everything: of a start nothing but
+imports is left out, and what a kill costs is what it does to the files. ``test_local_engine.py`` has workers that are
+started as programs, and kills them. Stdout tells ``began`` with the process, each progress, and ``ended`` with how it
+ended.
 """
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+
+from forked_worker import ForkedWorker
 
 from spectral_reach.studies import registry
+from spectral_reach.studies.engines import local
 from spectral_reach.studies.engines.local import run_all
 from spectral_reach.studies.study_folder import sole_owner, write_plan
 from spectral_reach.studies.training.progress import Progress
@@ -23,7 +30,7 @@ SETTINGS = {
         "text": None,
         "pixels": {
             "widths": [16, 32, 48],
-            "training": {"steps": 300, "checkpoint_every": 15, "heldout_every": 50},
+            "training": {"steps": 150, "checkpoint_every": 10, "heldout_every": 30},
             "measurement": {"per_decade": 6, "width": 4, "late_measurements": 10},
         },
     },
@@ -44,6 +51,9 @@ def run(out: Path, workers: int) -> None:
 
 
 if __name__ == "__main__":
+    local.subprocess = SimpleNamespace(
+        Popen=ForkedWorker, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired
+    )
     # readline and not a loop over lines: a copy of this process must not inherit lines that are read but not served.
     while line := sys.stdin.readline():
         folder, workers = json.loads(line)

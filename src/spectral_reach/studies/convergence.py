@@ -175,12 +175,12 @@ def toy() -> ConvergenceConfig:
         batch_size=8,
         snapshots=(0, 8),
         sequences=8,
-        averaged=16,
-        repetitions=10,
-        compared=8,
+        averaged=8,
+        repetitions=5,
+        compared=4,
         side_draws=30,
         some_units=2,
-        draws_per_task=100,
+        draws_per_task=30,
     )
 
 

@@ -109,7 +109,7 @@ def toy() -> RandomFeaturesConfig:
         dimension=50,
         inputs=200,
         features=400,
-        teachers=12,
+        teachers=6,
         spectrum_inputs=64,
     )
 
