@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -116,7 +117,7 @@ def estimate_trace(name: str, linearisation: Linearisation, options: EstimatorOp
         _first_suited(linearisation, options) if name == "auto" else _REGISTRY[name].estimate(linearisation, options)
     )
     if not math.isfinite(estimate.chi_net):
-        raise ValueError(
+        raise NotFiniteError(
             f"chi_net is {estimate.chi_net:g}: the Jacobian of the outputs is not finite although the loss gradient "
             "is; expected finite values: measure in float32, float64 or bfloat16, where it does not overflow"
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from spectral_reach.jacobian.agreement import tolerance_of
 from spectral_reach.jacobian.twice import TwiceDifferentiated
 from spectral_reach.jacobian.vjp import Gradient, batched_gradients, inner_product, vjp
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.output_space import OutputSpace
 
@@ -86,7 +87,7 @@ class PlainJacobian:
         """||J^T v|| of a random unit vector v, about the root of the mean eigenvalue of the kernel."""
         got = float((v.double() * self.push(pulled).double()).sum())
         if not (math.isfinite(expected) and math.isfinite(got)):
-            raise ValueError(
+            raise NotFiniteError(
                 "the Jacobian of the outputs is not finite although outputs and loss are; expected finite derivatives: "
                 "look for a division by zero, the root of a zero or an overflow in the backward pass, or measure in "
                 "float32 or float64"

@@ -30,6 +30,7 @@ from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.uses import Uses
 from spectral_reach.jacobian.vjp import not_finite, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -130,7 +131,7 @@ class UnitBackward:
         products = PairProducts(self.linearisation)
         self._run(cotangent, products.take, None, frozenset())
         if products.not_finite:
-            raise ValueError(not_finite(products.not_finite))
+            raise NotFiniteError(not_finite(products.not_finite))
         return products.of_labelled()
 
     def products_of_some(self, cotangent: Tensor, units: Tensor, factor: float) -> SomeUnitProducts:
@@ -148,7 +149,7 @@ class UnitBackward:
         for name, gradient in zip(whole.parameters, sums, strict=True):
             some.take_sum(name, gradient)
         if some.not_finite:
-            raise ValueError(not_finite(some.not_finite))
+            raise NotFiniteError(not_finite(some.not_finite))
         return some.products(factor)
 
     def _run(self, cotangent: Tensor, take: Take, root: GradientEdge | None, without: frozenset[Node]) -> None:

@@ -23,6 +23,7 @@ from spectral_reach.jacobian.agreement import same_outputs, tolerance_of
 from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 
 
@@ -74,7 +75,7 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
     gradient = [p.to(torch.promote_types(p.dtype, torch.float32)) / linearisation.n_samples for p in summed]
     for name, part in zip(linearisation.parameters, gradient, strict=True):
         if not bool(part.isfinite().all()):
-            raise ValueError(not_finite(name))
+            raise NotFiniteError(not_finite(name))
     return gradient
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.rows import IGNORE_INDEX, Rows
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -109,7 +110,7 @@ class LossGradient:
             loss = _mean_cross_entropy if self._loss is cross_entropy and outputs.ndim == 2 else self._loss
             value = _scalar(_value_of(loss, outputs, targets))
         if not bool(value.isfinite()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"the loss is {value.item():g}; expected a finite value: check the targets and the outputs"
             )
         return value
@@ -131,7 +132,7 @@ class LossGradient:
                     )
                 residual = torch.autograd.grad(value, outputs)[0].mul_(len(outputs))
         if not _all_finite(residual):
-            raise ValueError(
+            raise NotFiniteError(
                 "the gradient of the loss with respect to the outputs is not finite; expected finite values"
             )
         return residual
@@ -182,7 +183,7 @@ def _check_finite_outputs(outputs: Tensor, rows: Rows) -> None:
     if not _all_finite(outputs.detach()):
         bad = ~outputs.detach().isfinite().flatten(1).all(1)
         first = int(rows.unit_in_batch[rows.unit_of_row[bad.nonzero()[0, 0]]])
-        raise ValueError(
+        raise NotFiniteError(
             f"the model's outputs are not finite in {int(bad.sum())} of {bad.numel()} labelled rows (first in unit "
             f"{first}); expected finite outputs: the model has diverged or the inputs are not finite"
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.rows import NoLabelledRowsError
 
-_OURS = (ValueError, TypeError, NoLabelledRowsError)
+_OURS = (ValueError, TypeError, NoLabelledRowsError, NotFiniteError)
 
 
 @contextmanager
