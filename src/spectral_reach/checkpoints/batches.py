@@ -58,8 +58,7 @@ def batches_of(request: Request, revision: Revision, kind: Kind, config: Any) ->
         if not isinstance(spec, str):
             found[name] = NamedBatch(name=name, batch=spec, digest=digest_of(spec), description="a ready batch")
         elif spec.partition(":")[0] in data_sets.known():
-            data_set, first = data_sets.parse_name(spec)
-            data = data_sets.load(data_set, **{**first, **request.data_set_options})
+            data = data_set_of(revision, spec, request.data_set_options)
             found[name] = _of_data_set(name, data, request, dimensions(revision, config))
             of_data_sets.add(name)
         else:
@@ -67,29 +66,39 @@ def batches_of(request: Request, revision: Revision, kind: Kind, config: Any) ->
                 name, spec, kind=kind, config=config, processor=processor, options=request.data_options
             )
     if not found:
-        data = own_data(revision)
+        data = data_set_of(revision, None, request.data_set_options)
         found[data.name] = _of_data_set(data.name, data, request, dimensions(revision, config))
         of_data_sets.add(data.name)
-    if request.data_set_options and not of_data_sets & set(request.data):
-        given = ", ".join(f"--{option}" for option in request.data_set_options)
-        raise ValueError(f"{given} only goes with --data and a bundled data set: the run's own are used as they were.")
+    elif request.data_set_options and not of_data_sets:
+        raise ValueError(
+            f"{_flags(request.data_set_options)} only goes with a bundled data set, and none is named; expected --data "
+            f"with one of {', '.join(data_sets.known())}."
+        )
     made_with = fingerprint(processors[0]) if processors else None
     return Batches(by_name=found, of_data_sets=frozenset(of_data_sets), made_with=made_with)
 
 
-def own_data(revision: Revision) -> Dataset:
-    """The data that a run was trained on.
+def data_set_of(revision: Revision, name: str | None, options: Mapping[str, Any]) -> Dataset:
+    """The bundled data set that the user named (``"digits"``, ``"cifar5m:FOLDER"``), else the one of the run.
 
     Raises:
-        ValueError: the revision is not of a run, or the data have changed since the run was planned.
+        ValueError: no data are named where there are no own ones, options without a name, or data that have changed
+            since the run was planned.
     """
     from spectral_reach.studies import data as data_sets
     from spectral_reach.studies.training.run_config import RunConfig, check_data
 
+    if name is not None:
+        name, first = data_sets.parse_name(name)
+        return data_sets.load(name, **{**first, **options})
     if revision.run is None:
         raise ValueError(
-            f"{revision.model} has no data of its own; name some: --data NAME=FILE, or --data "
-            f"{' or '.join(data_sets.known())}."
+            f"{revision.model} has no data of its own; name some: --data {' or '.join(data_sets.known())}, or for "
+            "measure --data NAME=FILE."
+        )
+    if options:
+        raise ValueError(
+            f"{_flags(options)} only goes with --data; without it the run's own data are used as they were."
         )
     config = RunConfig.from_dict(revision.run)
     data = config.data.load()
@@ -156,6 +165,10 @@ def _of_data_set(name: str, data: Dataset, request: Request, model: Mapping[str,
     what = "sequences" if "context" in data.dimensions else "images"
     described = f"{options.units:,} training {what} of {data.name}"
     return NamedBatch(name=name, batch=batch, digest=digest_of(batch), description=described)
+
+
+def _flags(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"--{option}" for option in options)
 
 
 def _named(dimensions: Mapping[str, int]) -> str:
