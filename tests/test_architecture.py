@@ -39,7 +39,7 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "tracking": {"torch", "numpy"},
     "sinks": {"torch", "wandb", "trackio"},
     "integrations": {"torch", "transformers", "lightning"},
-    "checkpoints": {"torch", "numpy", "pyarrow", "transformers", "datasets", "PIL"},
+    "checkpoints": {"torch", "numpy", "pyarrow", "filelock", "huggingface_hub", "transformers", "datasets", "PIL"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
 }
