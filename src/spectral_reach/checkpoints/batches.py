@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectral_reach.checkpoints.data.load import NamedBatch, digest_of, load_batch
@@ -61,6 +63,11 @@ def batches_of(request: Request, revision: Revision, kind: Kind, config: Any) ->
             data = data_set_of(revision, spec, request.data_set_options)
             found[name] = _of_data_set(name, data, request, dimensions(revision, config))
             of_data_sets.add(name)
+        elif re.fullmatch(r"[\w-]+", spec) and not Path(spec).exists():
+            raise ValueError(
+                f"data {name!r} are {spec!r}, which is no file or folder here; the bundled data sets are "
+                f"{', '.join(data_sets.known())}."
+            )
         else:
             found[name] = load_batch(
                 name, spec, kind=kind, config=config, processor=processor, options=request.data_options

@@ -147,6 +147,7 @@ def execute(plan: Plan, progress: Callable[[Progress], None] | None = None) -> p
     import pyarrow as pa
 
     to_do = plan.to_do
+    plan.results.make_folder()
     told = _Teller(progress, len(to_do))
     references = _reference_log_probabilities(plan) if to_do else {}
     for revision, measurements in groupby(to_do, key=lambda each: each.revision):

@@ -55,6 +55,15 @@ class Results:
         if self.path is not None:
             self._hold(_read(self.path))
 
+    def make_folder(self) -> None:
+        """Find out before the work, not after, that the file cannot be written.
+
+        Raises:
+            RecordError: its folder cannot be made.
+        """
+        if self.path is not None:
+            make_folder(self.path.parent, _ANOTHER)
+
     def find(self, key: Key, label: Label) -> pa.Table | None:
         """The rows of a measurement, called ``label`` whatever they are called in the file; None if there is none."""
         labelled = self._places.get(key)
@@ -78,7 +87,6 @@ class Results:
         if self.path is None:
             self._hold(_joined(self._rows, rows))
             return
-        make_folder(self.path.parent, _ANOTHER)
         with self._lock():
             for each in self.path.parent.iterdir():
                 # What killed writers of this file have left; other files may be being written by others.
@@ -136,7 +144,7 @@ def _read(path: Path) -> pa.Table:
     try:
         with path.open("rb") as file:
             table = pq.read_table(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return SCHEMA.empty_table()
     except (OSError, pa.ArrowException) as error:
         raise RecordError(
