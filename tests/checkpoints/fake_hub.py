@@ -112,7 +112,8 @@ class FakeHub:
         files = sorted(each.name for each in folder.iterdir())
         if words[0] == "tree":
             answer_tree = [
-                {"type": "file", "oid": "0" * 40, "size": (folder / each).stat().st_size, "path": each} for each in files
+                {"type": "file", "oid": "0" * 40, "size": (folder / each).stat().st_size, "path": each}
+                for each in files
             ]
             self._send(handler, 200, json.dumps(answer_tree).encode(), {}, with_body)
             return

@@ -102,6 +102,7 @@ def test_revisions_of_a_repository(home: Path) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_serves_what_it_holds(home: Path) -> None:
     hub = FakeHub({"lab/tiny": {"step1": home / "step1", "main": home / "main"}})
     with hub.serving() as endpoint:

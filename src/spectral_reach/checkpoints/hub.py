@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,24 +46,23 @@ def revision(repository: str, name: str) -> Revision:
         cached = _cached(repository, name)
         if cached is None:
             raise
-        commit = cached.name
+        # The folder itself: each file that a repository may have, and this one has not, would be asked for again.
+        return replace(_revision(repository, name, cached.name), source=cached)
     assert commit is not None  # of a request for one revision
     return _revision(repository, name, commit)
 
 
 @lru_cache(maxsize=256)  # a commit never changes
 def files_of(repository: str, commit: str) -> list[str]:
-    """Names of the files at the top of a commit, sorted. Raises as ``revision`` does."""
+    """Names of the files at the top of a commit, sorted.
+
+    Raises:
+        ValueError, ConnectionError: the hub cannot be asked.
+    """
     from huggingface_hub import HfApi
 
-    try:
-        with hub_errors_told(repository, commit):
-            names = [each.rfilename for each in HfApi().model_info(repository, revision=commit).siblings or ()]
-    except ConnectionError:
-        cached = _cached(repository, commit)
-        if cached is None:
-            raise
-        names = [each.name for each in cached.iterdir() if each.is_file()]
+    with hub_errors_told(repository, commit):
+        names = [each.rfilename for each in HfApi().model_info(repository, revision=commit).siblings or ()]
     return sorted(name for name in names if "/" not in name)
 
 

@@ -186,7 +186,8 @@ def _told(revision: Revision, what: str) -> Iterator[None]:
     """Turn what transformers raises about a revision into an error with a remedy."""
     from spectral_reach.checkpoints.hub import hub_errors_told
 
-    guard = hub_errors_told(str(revision.source), revision.name) if revision.commit else contextlib.nullcontext()
+    is_on_hub = isinstance(revision.source, str)
+    guard = hub_errors_told(str(revision.source), revision.name) if is_on_hub else contextlib.nullcontext()
     try:
         with guard:
             yield

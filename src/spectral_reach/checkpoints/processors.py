@@ -77,7 +77,7 @@ def fingerprint(processor: Any) -> str:
 
 
 def _place(revision: Revision, names: tuple[str, ...]) -> str | Path | None:
-    if revision.commit is not None:
+    if isinstance(revision.source, str):
         return revision.source
-    folders = [Path(revision.source), *([revision.beside] if revision.beside is not None else [])]
+    folders = [revision.source, *([revision.beside] if revision.beside is not None else [])]
     return next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)

@@ -27,7 +27,7 @@ class Revision:
         name: what the user may call the revision.
         step: updates that had been made, as far as its name or the run says; else None.
         source: the folder with ``config.json``, or the name of the repository on the hub.
-        commit: of a repository on the hub; None for a folder.
+        commit: of a repository on the hub, or of a download of it; None for any other folder.
         run: the configuration of the run, if it is from a run folder.
         beside: the folder of checkpoints that this one is in, where a tokenizer may be kept for all of them.
     """
@@ -59,11 +59,12 @@ class Revision:
         Raises:
             ValueError, ConnectionError: the hub cannot be asked.
         """
-        if self.commit is not None:
-            from spectral_reach.checkpoints.hub import files_of
+        if isinstance(self.source, Path):
+            return sorted(each.name for each in self.source.iterdir() if each.is_file())
+        from spectral_reach.checkpoints.hub import files_of
 
-            return files_of(str(self.source), self.commit)
-        return sorted(each.name for each in Path(self.source).iterdir() if each.is_file())
+        assert self.commit is not None
+        return files_of(self.source, self.commit)
 
     def identity(self) -> str:
         """What changes if and only if the model may have: the commit on the hub, or ``sha256:`` of a folder.
