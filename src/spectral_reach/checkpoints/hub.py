@@ -38,10 +38,12 @@ def revision(repository: str, name: str) -> Revision:
         ConnectionError: the hub cannot be reached, and the revision is not in the cache.
     """
     with needed("hf"):
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, hf_hub_download
     try:
         with hub_errors_told(repository, name):
             commit = HfApi().model_info(repository, revision=name).sha
+            # By its name, which the cache then knows without a network; all else is fetched by the commit.
+            hf_hub_download(repository, "config.json", revision=name)
     except ConnectionError:
         cached = _cached(repository, name)
         if cached is None:
@@ -89,6 +91,7 @@ def _told(error: BaseException, repository: str, name: str | None) -> Exception 
         HfHubHTTPError,
         HFValidationError,
         OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -118,6 +121,8 @@ def _told(error: BaseException, repository: str, name: str | None) -> Exception 
                     f"{repository} has to be asked for on the hub, and HF_HUB_OFFLINE says not to. Unset it, or name a "
                     "revision that has been downloaded, or a folder."
                 )
+            case RemoteEntryNotFoundError():
+                return ValueError(f"{repository} is no model of transformers: it has no config.json. Check the name.")
             case HFValidationError():
                 return ValueError(f"{repository} is neither a folder nor the name of a repository: {each}")
             case HfHubHTTPError():

@@ -22,10 +22,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 DEVICES = ("auto", "cpu", "cuda")
 
 _CLASSES = {
-    Kind.CAUSAL_LM: ("AutoModelForCausalLM", "causal language model"),
-    Kind.MASKED_LM: ("AutoModelForMaskedLM", "masked language model"),
-    Kind.SEQUENCE_CLASSIFICATION: ("AutoModelForSequenceClassification", "sequence classifier"),
-    Kind.IMAGE_CLASSIFICATION: ("AutoModelForImageClassification", "image classifier"),
+    Kind.CAUSAL_LM: ("AutoModelForCausalLM", "a causal language model"),
+    Kind.MASKED_LM: ("AutoModelForMaskedLM", "a masked language model"),
+    Kind.SEQUENCE_CLASSIFICATION: ("AutoModelForSequenceClassification", "a sequence classifier"),
+    Kind.IMAGE_CLASSIFICATION: ("AutoModelForImageClassification", "an image classifier"),
 }
 
 
@@ -154,7 +154,7 @@ def _check_weights(revision: Revision, what: str, options: LoadOptions) -> bool:
         return True
     if not revision.has_pickle():
         raise ValueError(
-            f"{revision.label} cannot be loaded as a {what}: there are no weights in {revision.source}. Expected "
+            f"{revision.label} cannot be loaded as {what}: there are no weights in {revision.source}. Expected "
             "config.json and its weights as safetensors."
         )
     if not options.allow_pickle:
@@ -177,7 +177,7 @@ def _check_report(revision: Revision, what: str, report: Any) -> None:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{revision.label} lacks {len(missing)} weights of its architecture, the first is {missing[0]}; expected "
-            f"all of them, since the rest would be random. Save the whole {what}, or say what it is with --kind."
+            f"all of them, since the rest would be random. Save it whole, as {what}, or say what it is with --kind."
         )
 
 
@@ -207,7 +207,7 @@ def _told(revision: Revision, what: str) -> Iterator[None]:
             ) from error
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{revision.label} cannot be loaded as {'' if what.startswith('a ') else 'a '}{what}: {reason} Expected a "
+            f"{revision.label} cannot be loaded as {what}: {reason} Expected a "
             "Hugging Face folder with config.json and its weights as safetensors."
         ) from error
     except Exception as error:

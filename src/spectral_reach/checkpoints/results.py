@@ -124,7 +124,11 @@ def _joined(above: pa.Table, below: pa.Table) -> pa.Table:
     """``below`` under ``above``, without the measurements that another process has added meanwhile."""
     there = set(_names(above))
     new = [place for place, name in enumerate(_names(below)) if name not in there]
-    return pa.concat_tables([above, below.take(new)]).combine_chunks().replace_schema_metadata(SCHEMA.metadata)
+    return (
+        pa.concat_tables([above, below.take(pa.array(new, pa.int64()))])
+        .combine_chunks()
+        .replace_schema_metadata(SCHEMA.metadata)
+    )
 
 
 def _names(table: pa.Table) -> Sequence[tuple[Key, Label]]:
