@@ -9,7 +9,7 @@ from spectral_reach.decomposition import lnp
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import TraceEstimate
 from spectral_reach.estimators.gradient_noise import NoiseFreeNorm
-from spectral_reach.measured.linearisation import Linearisation
+from spectral_reach.measured.extent import Extent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class TraceErrors:
 
 
 def assemble(
-    linearisation: Linearisation,
+    extent: Extent,
     *,
     loss: float,
     delta_loss: float,
@@ -114,12 +114,12 @@ def assemble(
             or ("" if chi_net_by_unit else errors.stderr_undefined),
         ),
         gradient_noise_scale=defined("gradient_noise_scale", known.noise_scale, no_scale),
-        n_samples=linearisation.n_samples,
+        n_samples=extent.n_samples,
         n_samples_against=n_samples_against,
-        n_units=linearisation.n_units,
+        n_units=extent.n_units,
         units=units,
         noise_units=known.units,
-        n_outputs=linearisation.n_outputs,
+        n_outputs=extent.n_outputs,
         probes=probes,
         estimator=estimator,
         passed_over=errors.passed_over,

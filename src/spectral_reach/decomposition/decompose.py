@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from spectral_reach.decomposition.in_parts import one_batch_in_parts, two_batches_in_parts
 from spectral_reach.decomposition.in_step import in_step
+from spectral_reach.decomposition.memory import plan, told
 from spectral_reach.decomposition.one_batch import one_batch
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import two_batches
@@ -17,6 +19,7 @@ from spectral_reach.measured.arguments import checked_model, integer_from, seed_
 from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.linearisation import Linearisation, linearise
 from spectral_reach.measured.losses import Loss, LossFunction, resolve_loss
+from spectral_reach.measured.micro_batches import MicroBatches
 from spectral_reach.measured.naming import about
 from spectral_reach.measured.parameters import Selection, select_parameters
 
@@ -34,6 +37,10 @@ def decompose(
     parameters: Selection = None,
     seed: int = 0,
     memory_budget: int = 2**28,
+    micro_batch: int | None = None,
+    checkpointing: bool = False,
+    offload: bool = False,
+    max_memory: int | None = None,
 ) -> Decomposition:
     """Take the linearised loss change of a gradient step apart: delta_loss = chi_loss * chi_net * chi_pos.
 
@@ -62,6 +69,13 @@ def decompose(
         parameters: names, modules, parameters or a predicate ``(name, parameter) -> bool``; frozen ones never count.
         seed: of the probes, the choice of units and the dropout masks.
         memory_budget: bytes for batched vector-Jacobian products; changes speed, not results.
+        micro_batch: units a forward and backward pass, for batches whose activations do not fit into memory; None for
+            all at once. No number depends on it. With ``noise_units=None`` the errors of noise-corrected values come
+            from the products of 8 units, as in a training step.
+        checkpointing: leave the model's activation checkpointing on: the least memory, with ``micro_batch=1``.
+        offload: keep sums of gradients in the host's memory, not beside the parameters.
+        max_memory: bytes that may be in use on the model's device (on a CPU: by this process), weights included: as
+            many units at a time as fit are taken, or as ``micro_batch`` says if these fit.
 
     Returns:
         The normalised components, errors and counts; see ``Decomposition``. What is undefined is NaN with a reason.
@@ -79,7 +93,20 @@ def decompose(
     """
     prepared = _prepare(model, loss, estimator, probes, units, noise_units, parameters, seed, memory_budget)
     # Probes over the whole batch are what a model takes that needs checkpointing to fit into memory.
-    checkpointed = estimator == "batch"
+    checkpointed = checkpointing or estimator == "batch"
+    if micro_batch is not None or max_memory is not None:
+        size = None if micro_batch is None else integer_from(1, "micro_batch", micro_batch)
+        limit = None if max_memory is None else integer_from(1, "max_memory", max_memory)
+        options = replace(prepared.options, offload=bool(offload))
+        with leaving_no_trace(prepared.model):
+            a = prepared.micro_batches(batch, checkpointed=checkpointed)
+            if against is None:
+                (a,), options = _sized({"batch": a}, size, limit, options)
+                return one_batch_in_parts(a, estimator, options)
+            with about("against"):
+                b = prepared.micro_batches(against, checkpointed=checkpointed)
+            (a, b), options = _sized({"batch": a, "against": b}, size, limit, options)
+            return two_batches_in_parts(a, b, estimator, options)
     with leaving_no_trace(prepared.model):
         first = prepared.linearise(batch, checkpointed=checkpointed)
         if against is None:
@@ -128,6 +155,26 @@ def decompose_in_step(
         return in_step(linearisation, step_loss, estimator, prepared.options, finished, sums=sums)
 
 
+def _sized(
+    batches: Mapping[str, MicroBatches], size: int | None, limit: int | None, options: EstimatorOptions
+) -> tuple[list[MicroBatches], EstimatorOptions]:
+    """The batches in parts of so many units, or of as many as fit.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if limit is not None:
+        planned = plan(batches, limit, offload=options.offload)
+        if size is not None and size > planned.micro_batch:
+            raise ValueError(
+                f"micro_batch={size} does not fit into max_memory, {told(limit)}; expected {planned.micro_batch} or "
+                f"less: with it the measurement takes {planned}"
+            )
+        size, options = size or planned.micro_batch, replace(options, room=planned.room)
+    assert size is not None
+    return [batch.in_parts_of(size) for batch in batches.values()], options
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Prepared:
     """A caller's arguments, checked."""
@@ -136,6 +183,18 @@ class _Prepared:
     loss: LossFunction
     parameters: Mapping[str, nn.Parameter]
     options: EstimatorOptions
+
+    def micro_batches(self, batch: Any, *, checkpointed: bool) -> MicroBatches:
+        """The batch, one unit at a time."""
+        return MicroBatches(
+            self.model,
+            batch,
+            self.loss,
+            self.parameters,
+            size=1,
+            seed=self.options.seed,
+            checkpointed=checkpointed,
+        )
 
     def linearise(self, batch: Any, *, returned: Any = None, checkpointed: bool = False) -> Linearisation:
         return linearise(

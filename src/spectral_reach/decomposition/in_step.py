@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from spectral_reach.decomposition.one_batch import from_parts, units_of_noise
+from spectral_reach.decomposition.one_batch import ChiLosses, from_parts, units_of_noise
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import EstimatorOptions, estimate_trace
 from spectral_reach.jacobian.pair_products import PairProducts
@@ -56,7 +56,9 @@ def in_step(
         if seen is None:
             finished(Decomposition.undefined_everywhere(reason, estimator))
         else:
-            finished(from_parts(linearisation, seen.chi_loss_of_row, seen.products, seen.squared_norm, trace))
+            extent = linearisation.extent
+            losses = ChiLosses.of_rows(extent, linearisation.unit_of_row, seen.chi_loss_of_row)
+            finished(from_parts(extent, linearisation.loss, losses, seen.products, seen.squared_norm, trace))
 
     check_path(linearisation, step_loss)
     trace = estimate_trace(estimator, linearisation, options)
@@ -75,10 +77,10 @@ def _products(backward: UnitBackward, options: EstimatorOptions, sums: bool) -> 
     # In half precision the sum is rounded, or overflows, where the gradients of units are added up in float32.
     exact = all(torch.finfo(parameter.dtype).bits >= 32 for parameter in linearisation.parameters.values())
     if options.noise_units is None and sums and exact and linearisation.n_units > 2 * _ROWS:
-        of_error = units_of_noise(linearisation, replace(options, noise_units=_ROWS))
+        of_error = units_of_noise(linearisation.extent, replace(options, noise_units=_ROWS))
         assert of_error is not None
         return SomeUnits(linearisation, of_error, backward.grams)
-    some = units_of_noise(linearisation, options)
+    some = units_of_noise(linearisation.extent, options)
     if some is None:
         return PairProducts(linearisation)
     return SomeUnits(linearisation, some) if sums else None

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from spectral_reach.decomposition import lnp
 from spectral_reach.decomposition.assemble import TraceErrors, assemble
-from spectral_reach.decomposition.one_batch import chi_losses, signs_of
+from spectral_reach.decomposition.one_batch import ChiLosses, chi_losses, signs_of
 from spectral_reach.decomposition.result import Decomposition
-from spectral_reach.estimators import EstimatorOptions, estimate_trace
+from spectral_reach.estimators import EstimatorOptions, TraceEstimate, estimate_trace
 from spectral_reach.estimators.gradient_noise import noise_free_product
 from spectral_reach.estimators.subset import generator
-from spectral_reach.jacobian.unit_gradients import loss_gradient, unit_gradient_products
+from spectral_reach.jacobian.unit_gradients import UnitGradientProducts, loss_gradient, unit_gradient_products
 from spectral_reach.jacobian.vjp import inner_product
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.naming import about
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneOfTwo:
+    """What is known of either batch apart from the gradients: its extent, L, chi_loss (also by unit) and the trace."""
+
+    extent: Extent
+    loss: float
+    chi_losses: ChiLosses
+    trace: TraceEstimate
 
 
 def two_batches(a: Linearisation, b: Linearisation, estimator: str, options: EstimatorOptions) -> Decomposition:
@@ -25,37 +36,61 @@ def two_batches(a: Linearisation, b: Linearisation, estimator: str, options: Est
     Raises:
         ValueError: gradients that are not finite, or what the estimator cannot cover; errors about B say so.
     """
-    (chi_loss_a, by_unit_a), (chi_loss_b, by_unit_b) = chi_losses(a), chi_losses(b)
     gradient_a = loss_gradient(a)
     with about("against"):
         gradient_b = loss_gradient(b)
-    noise, noise_undefined = None, "needs two units or more in each batch"
-    if a.has_units_of(b):
-        noise_undefined = "against is the same batch; noise is only removed between independent draws"
-    elif a.n_units > 1 and b.n_units > 1:
+    products, same = None, a.has_units_of(b)
+    if a.n_units > 1 and b.n_units > 1 and not same:
         seed = options.seed
-        of_b = unit_gradient_products(b, gradient_b, [gradient_a], signs_of(b, seed))
-        of_a = unit_gradient_products(a, gradient_a, [gradient_b, of_b.signed_sum], signs_of(a, seed))
-        noise = noise_free_product(of_a, of_b, a.unit_weights, b.unit_weights, (by_unit_a, by_unit_b))
+        of_b = unit_gradient_products(b, gradient_b, [gradient_a], signs_of(b.n_units, seed))
+        of_a = unit_gradient_products(a, gradient_a, [gradient_b, of_b.signed_sum], signs_of(a.n_units, seed))
+        products = (of_a, of_b)
     trace_a = estimate_trace(estimator, a, options)
     with about("against"):
-        # Not seed + 1: a loop over seeds would meet the same probes twice.
-        other_seed = generator(options.seed, "against", torch.device("cpu")).initial_seed()
-        trace_b = estimate_trace(estimator, b, replace(options, seed=other_seed))
-    chi_net = lnp.geometric_mean(trace_a.chi_net, trace_b.chi_net)
-    return assemble(
-        a,
-        loss=b.loss,
+        trace_b = estimate_trace(estimator, b, replace(options, seed=seed_of_second(options.seed)))
+    return from_two(
+        OneOfTwo(extent=a.extent, loss=a.loss, chi_losses=chi_losses(a), trace=trace_a),
+        OneOfTwo(extent=b.extent, loss=b.loss, chi_losses=chi_losses(b), trace=trace_b),
         delta_loss=inner_product(gradient_a, gradient_b),
-        chi_loss=lnp.geometric_mean(chi_loss_a, chi_loss_b),
-        chi_net=chi_net,
-        errors=TraceErrors.of(trace_a, trace_b),
+        products=products,
+        same=same,
+    )
+
+
+def seed_of_second(seed: int) -> int:
+    """The seed of the probes of B. Not seed + 1: a loop over seeds would meet the same probes twice."""
+    return generator(seed, "against", torch.device("cpu")).initial_seed()
+
+
+def from_two(
+    a: OneOfTwo,
+    b: OneOfTwo,
+    *,
+    delta_loss: float,
+    products: tuple[UnitGradientProducts, UnitGradientProducts] | None,
+    same: bool,
+) -> Decomposition:
+    """The decomposition from what is known of each, <g_A, g_B>, and the products of unit gradients of A and of B with
+    the other batch as ``noise_free_product`` takes them; None where a batch has one unit, or both are the ``same``."""
+    noise, noise_undefined = None, "needs two units or more in each batch"
+    if same:
+        noise_undefined = "against is the same batch; noise is only removed between independent draws"
+    if products is not None:
+        weights = a.extent.unit_weights, b.extent.unit_weights
+        noise = noise_free_product(*products, *weights, (a.chi_losses.of_unit, b.chi_losses.of_unit))
+    return assemble(
+        a.extent,
+        loss=b.loss,
+        delta_loss=delta_loss,
+        chi_loss=lnp.geometric_mean(a.chi_losses.mean, b.chi_losses.mean),
+        chi_net=lnp.geometric_mean(a.trace.chi_net, b.trace.chi_net),
+        errors=TraceErrors.of(a.trace, b.trace),
         # ``auto`` may choose differently for two batches of different sizes.
-        estimator="+".join(dict.fromkeys((trace_a.estimator, trace_b.estimator))),
-        probes=max(trace_a.probes, trace_b.probes),
-        n_samples_against=b.n_samples,
+        estimator="+".join(dict.fromkeys((a.trace.estimator, b.trace.estimator))),
+        probes=max(a.trace.probes, b.trace.probes),
+        n_samples_against=b.extent.n_samples,
         noise=noise,
         noise_undefined=noise_undefined,
-        units=min(trace_a.units, trace_b.units),
+        units=min(a.trace.units, b.trace.units),
         chi_net_by_unit=False,
     )

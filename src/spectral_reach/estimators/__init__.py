@@ -7,6 +7,7 @@ from spectral_reach.estimators import batch as batch
 from spectral_reach.estimators import exact as exact
 from spectral_reach.estimators import per_unit as per_unit
 from spectral_reach.estimators.interface import EstimatorOptions as EstimatorOptions
+from spectral_reach.estimators.interface import Trace as Trace
 from spectral_reach.estimators.interface import TraceEstimate as TraceEstimate
 from spectral_reach.estimators.interface import check_count as check_count
 from spectral_reach.estimators.interface import check_name as check_name

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -21,9 +22,12 @@ class EstimatorOptions:
     Attributes:
         probes: M, random probes; ignored by exact estimators.
         units: estimate chi_net from this many units, drawn at random; None for all.
-        seed: starts the probes' own generator.
+        seed: of the probes.
         memory_budget: bytes that batched products may take.
         noise_units: take the products of loss gradients for this many units, drawn at random; None for all.
+        offload: sums of gradients stay in the host's memory, not beside the parameters.
+        room: bytes that gradients of units may take which are multiplied with each other; None for as much as two
+            gradients of all units take, and no less than the budget.
     """
 
     probes: int
@@ -31,6 +35,8 @@ class EstimatorOptions:
     seed: int
     memory_budget: int
     noise_units: int | None = None
+    offload: bool = False
+    room: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +69,16 @@ class TraceEstimate:
     passed_over: str = ""
 
 
+class TraceSum(Protocol):
+    """An estimate in the making, from the parts of a batch, each once and in their order."""
+
+    def add(self, part: Linearisation) -> None:
+        """The next units of the batch, or all of them. A ValueError names what the estimator cannot cover."""
+
+    def result(self) -> TraceEstimate:
+        """When all units have come."""
+
+
 class TraceEstimator(Protocol):
     """One way to estimate chi_net.
 
@@ -74,12 +90,15 @@ class TraceEstimator(Protocol):
     rank: int
     expected: bool
 
-    def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
-        """Why ``auto`` should not take it here; empty if it applies and nothing of a higher rank would be cheaper."""
+    def unsuited(self, part: Linearisation, extent: Extent, options: EstimatorOptions) -> str:
+        """Why ``auto`` should not take it here; empty if it applies and nothing of a higher rank would be cheaper.
+
+        ``extent`` is that of the whole batch, of which ``part`` is the beginning.
+        """
         ...
 
-    def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
-        """The estimate; a ValueError names what it cannot cover."""
+    def begin(self, extent: Extent, options: EstimatorOptions) -> TraceSum:
+        """An estimate for a batch of this extent."""
         ...
 
 
@@ -102,37 +121,70 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_count(name: str, units: int | None, linearisation: Linearisation) -> None:
+def check_count(name: str, units: int | None, extent: Extent) -> None:
     """A ValueError where more units are asked for than there are."""
-    if units is not None and units > linearisation.n_units:
-        raise ValueError(
-            f"{name}={units}, but the batch holds {linearisation.n_units} labelled units; expected at most that"
-        )
+    if units is not None and units > extent.n_units:
+        raise ValueError(f"{name}={units}, but the batch holds {extent.n_units} labelled units; expected at most that")
+
+
+class Trace:
+    """chi_net of a batch that comes in parts, by one estimator or by the first that suits.
+
+    Args:
+        name: of the estimator, or ``"auto"``.
+        extent: of the whole batch.
+        options: of the caller.
+    """
+
+    def __init__(self, name: str, extent: Extent, options: EstimatorOptions) -> None:
+        check_count("units", options.units, extent)
+        self._name, self._extent, self._options = name, extent, options
+        self._sum: TraceSum | None = None
+        self._passed_over = ""
+
+    def add(self, part: Linearisation) -> None:
+        """The next units of the batch, or all of them.
+
+        Raises:
+            ValueError: what the estimator cannot cover.
+        """
+        if self._sum is None:
+            self._sum = self._estimator(part).begin(self._extent, self._options)
+        self._sum.add(part)
+
+    def result(self) -> TraceEstimate:
+        """When all units have come.
+
+        Raises:
+            ValueError: it is not finite.
+        """
+        assert self._sum is not None, "no part of the batch has come"
+        estimate = self._sum.result()
+        if not math.isfinite(estimate.chi_net):
+            raise NotFiniteError(
+                f"chi_net is {estimate.chi_net:g}: the Jacobian of the outputs is not finite although the loss "
+                "gradient is; expected finite values: measure in float32, float64 or bfloat16, where it does not "
+                "overflow"
+            )
+        return replace(estimate, passed_over=self._passed_over)
+
+    def _estimator(self, part: Linearisation) -> TraceEstimator:
+        if self._name != "auto":
+            return _REGISTRY[self._name]
+        for estimator in sorted(_REGISTRY.values(), key=lambda estimator: estimator.rank):
+            why_not = estimator.unsuited(part, self._extent, self._options)
+            if not why_not:
+                return estimator
+            if estimator.expected:
+                self._passed_over = f"{estimator.name}: {why_not}"
+        raise AssertionError("one estimator suits always")
 
 
 def estimate_trace(name: str, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
-    """chi_net by the estimator ``name``, or by the first one that suits if ``name`` is ``"auto"``."""
-    check_count("units", options.units, linearisation)
-    estimate = (
-        _first_suited(linearisation, options) if name == "auto" else _REGISTRY[name].estimate(linearisation, options)
-    )
-    if not math.isfinite(estimate.chi_net):
-        raise NotFiniteError(
-            f"chi_net is {estimate.chi_net:g}: the Jacobian of the outputs is not finite although the loss gradient "
-            "is; expected finite values: measure in float32, float64 or bfloat16, where it does not overflow"
-        )
-    return estimate
-
-
-def _first_suited(linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
-    passed_over = ""
-    for estimator in sorted(_REGISTRY.values(), key=lambda estimator: estimator.rank):
-        why_not = estimator.unsuited(linearisation, options)
-        if not why_not:
-            return replace(estimator.estimate(linearisation, options), passed_over=passed_over)
-        if estimator.expected:
-            passed_over = f"{estimator.name}: {why_not}"
-    raise AssertionError("one estimator suits always")
+    """chi_net of a whole batch by the estimator ``name``, or by the first one that suits if that is ``"auto"``."""
+    trace = Trace(name, linearisation.extent, options)
+    trace.add(linearisation)
+    return trace.result()
 
 
 def population_error(unit_traces: Tensor, samples: Tensor) -> tuple[float, str]:

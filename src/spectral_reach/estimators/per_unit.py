@@ -17,13 +17,18 @@ import torch
 from torch import Tensor
 
 from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, population_error, register
-from spectral_reach.estimators.subset import draw_units, generator
+from spectral_reach.estimators.subset import ChosenUnits
 from spectral_reach.jacobian.forms import Form, LookUps
+from spectral_reach.jacobian.one_unit import trace_of_one_unit
 from spectral_reach.jacobian.readout import HiddenProbes, Readout, find_readout, own_share, tied_share
 from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.jacobian.unit_signs import unit_signs
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.linearisation import Linearisation
 
-Probe = Callable[[torch.Generator], Tensor]
+Signs = Callable[[int, torch.dtype], Tensor]
+"""Random signs for so many columns of every labelled row, (N, columns)."""
+Probe = Callable[[Signs], Tensor]
 """One draw: estimates of Tr(J_i J_i^T) for every unit, (n_units,) float64."""
 
 
@@ -35,34 +40,54 @@ class PerUnit:
     rank = 50
     expected = True
 
-    def unsuited(self, linearisation: Linearisation, options: EstimatorOptions) -> str:
+    def unsuited(self, part: Linearisation, extent: Extent, options: EstimatorOptions) -> str:
         """Some parameter's gradients cannot be told apart by unit."""
-        return UnitBackward.of(linearisation).reason
+        return "" if _is_alone(part) else UnitBackward.of(part).reason
 
-    def estimate(self, linearisation: Linearisation, options: EstimatorOptions) -> TraceEstimate:
-        """Mean over units and probes, with the errors for this batch and for the population."""
-        backward = UnitBackward.of(linearisation)
+    def begin(self, extent: Extent, options: EstimatorOptions) -> _Units:
+        """An estimate for a batch of this extent."""
+        return _Units(extent, options)
+
+
+class _Units:
+    def __init__(self, extent: Extent, options: EstimatorOptions) -> None:
+        self._extent, self._options = extent, options
+        self._chosen = ChosenUnits(extent, options)
+        self._traces: list[Tensor] = []
+
+    def add(self, part: Linearisation) -> None:
+        """Draws of the chosen ones among the units of the part."""
+        chosen = self._chosen.in_next(part.n_units)
+        if not len(chosen):
+            return
+        # One unit at a time is for little memory: finding layer rules takes passes over several.
+        if _is_alone(part) and (self._extent.n_units > 1 or UnitBackward.of(part).reason):
+            traces = trace_of_one_unit(part, seed=self._options.seed, probes=self._options.probes)
+            self._traces.append(traces.unsqueeze(1))
+            return
+        backward = UnitBackward.of(part)
         if backward.reason:
             raise ValueError(
                 f"estimator='per_unit' cannot tell the units of this model apart: {backward.reason}; expected units "
                 "that do not see each other: use 'batch' or 'exact'"
             )
-        random = generator(options.seed, "probes", linearisation.f.device)
-        chosen = draw_units(
-            linearisation.n_units, options.units, generator(options.seed, "units", linearisation.f.device)
-        ).cpu()
-        few = backward.over(chosen) if 2 * len(chosen) <= linearisation.n_units else None
-        probe = _probe(backward if few is None else few)
+        few = backward.over(chosen) if 2 * len(chosen) <= part.n_units else None
+        probed = backward if few is None else few
+        probe = _probe(probed)
         kept = chosen if few is None else slice(None)
-        traces = torch.stack([probe(random)[kept] for _ in range(options.probes)])  # (M, m)
-        return _estimate(traces, linearisation, chosen)
+        draws = [probe(_signs(probed.linearisation, self._options.seed, m))[kept] for m in range(self._options.probes)]
+        self._traces.append(torch.stack(draws))
+
+    def result(self) -> TraceEstimate:
+        """Mean over units and probes, with the errors for this batch and for the population."""
+        return _estimate(torch.cat(self._traces, 1), self._extent, self._chosen.all)
 
 
-def _estimate(traces: Tensor, linearisation: Linearisation, chosen: Tensor) -> TraceEstimate:
+def _estimate(traces: Tensor, extent: Extent, chosen: Tensor) -> TraceEstimate:
     """From estimates of the traces of m of n units, (M, m)."""
     M, m = traces.shape
-    n, N = linearisation.n_units, linearisation.n_samples
-    samples = linearisation.samples_of_unit.cpu()[chosen].to(torch.float64)
+    n, N = extent.n_units, extent.n_samples
+    samples = extent.samples_of_unit[chosen].to(torch.float64)
     of_unit = traces.mean(0)
     chi_net = n / m * float(of_unit.sum()) / N
     # What probes add to the variance of a unit's value, and what that value varies by over units altogether.
@@ -94,21 +119,22 @@ def _probe(backward: UnitBackward) -> Probe:
     readout = find_readout(backward)
     linearisation = backward.linearisation
     if readout is None:
-        return lambda random: backward.squared_norms(_signs(linearisation.f, random))
+        return lambda signs: backward.squared_norms(signs(linearisation.n_outputs, linearisation.f.dtype))
     own = own_share(readout, linearisation)
     if readout.hidden is None:
-        return lambda random: own
+        return lambda signs: own
     probes = HiddenProbes.of(readout.weight)
-    return lambda random: own + _through(readout, probes, backward, random)
+    return lambda signs: own + _through(readout, probes, backward, signs)
 
 
-def _through(readout: Readout, probes: HiddenProbes, backward: UnitBackward, random: torch.Generator) -> Tensor:
+def _through(readout: Readout, probes: HiddenProbes, backward: UnitBackward, signs: Signs) -> Tensor:
     """One draw of everything that acts through the hidden state."""
     linearisation = backward.linearisation
     place = linearisation.place
     assert place is not None
     assert readout.hidden is not None
-    q, c = (_in_rows(readout, place, drawn) for drawn in probes.draw(linearisation.n_samples, random))
+    z = signs(probes.rank, probes.mix.dtype)
+    q, c = (_in_rows(readout, place, drawn) for drawn in probes.of_signs(z))
     products = torch.zeros(linearisation.n_units_in_batch, dtype=torch.float64)
 
     def add_products(name: str, found: Sequence[Form]) -> None:
@@ -127,5 +153,9 @@ def _in_rows(readout: Readout, place: Tensor, labelled: Tensor) -> Tensor:
     return labelled.new_zeros((readout.n_rows, labelled.shape[1])).index_copy_(0, place, labelled)
 
 
-def _signs(like: Tensor, random: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, like.shape, generator=random, device=like.device).to(like.dtype).mul_(2).sub_(1)
+def _is_alone(part: Linearisation) -> bool:
+    return part.n_units_in_batch == 1
+
+
+def _signs(linearisation: Linearisation, seed: int, probe: int) -> Signs:
+    return lambda columns, dtype: unit_signs(linearisation, columns, dtype, seed=seed, probe=probe)

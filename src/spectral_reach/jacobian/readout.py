@@ -68,7 +68,7 @@ _SAFE = (1e-6, 1e6)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HiddenProbes:
-    """Draws q = mix z, and c = (W^T W)^+ q = unmix z, with random signs z: ``mix`` and ``unmix`` (D, r)."""
+    """q = mix z, and c = (W^T W)^+ q = unmix z, for random signs z: ``mix`` and ``unmix`` (D, r)."""
 
     mix: Tensor
     unmix: Tensor
@@ -100,10 +100,13 @@ class HiddenProbes:
         stretch = e.sqrt() * scale
         return cls(mix=(directions * stretch).to(weight.dtype), unmix=(directions / stretch).to(weight.dtype))
 
-    def draw(self, rows: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """q and c for so many rows, (rows, D) each."""
-        shape = (rows, self.mix.shape[1])
-        z = torch.randint(0, 2, shape, generator=random, device=self.mix.device).to(self.mix.dtype).mul_(2).sub_(1)
+    @property
+    def rank(self) -> int:
+        """r, the directions in which f moves with h."""
+        return self.mix.shape[1]
+
+    def of_signs(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """q and c, (rows, D) each, from random signs z (rows, r)."""
         with plain_arithmetic(z):
             return z @ self.mix.mT, z @ self.unmix.mT
 

@@ -122,6 +122,20 @@ class UnitBackward:
         self._run(cotangent, take, root, without)
         return norms[self.linearisation.unit_in_batch.cpu()]
 
+    def squared_norms_and_sum(self, cotangent: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """``squared_norms`` of v (N, K), and J^T v = sum_i J_i^T v_i by parameter, None where it is zero."""
+        assert not self.reason, self.reason
+        whole = self.linearisation
+        norms = torch.zeros(whole.n_units_in_batch, dtype=torch.float64)
+
+        def take(name: str, found: Sequence[Form]) -> None:
+            norms.add_(forms.squared_norms(found, self.grams).cpu())
+
+        sums = backward_with_sums(whole.f, cotangent, self.uses.known, take, list(whole.parameters.values()))
+        if self.uses.unknown:
+            _own_passes(whole, cotangent, list(self.uses.unknown), take)
+        return norms[whole.unit_in_batch.cpu()], sums
+
     def inner_products(self, cotangent: Tensor) -> Tensor:
         """<J_i^T v_i, J_j^T v_j> for all pairs of labelled units, (n_units, n_units) float64 on the CPU.
 

@@ -101,11 +101,15 @@ def squared_norm(gradient: Gradient) -> float:
 
 
 def inner_product(a: Gradient, b: Gradient) -> float:
-    """<a, b> over all parameters, accumulated in float64."""
+    """<a, b> over all parameters, accumulated in float64; in stretches, for a whole embedding takes much as float64."""
     return sum(
-        float(torch.dot(x.flatten().to(torch.float64), y.flatten().to(torch.float64)))
-        for x, y in zip(a, b, strict=True)
+        float(torch.dot(x.to(torch.float64), y.to(torch.float64)))
+        for whole_x, whole_y in zip(a, b, strict=True)
+        for x, y in zip(torch.split(whole_x.flatten(), _STRETCH), torch.split(whole_y.flatten(), _STRETCH), strict=True)
     )
+
+
+_STRETCH = 2**22
 
 
 def not_finite(name: str) -> str:

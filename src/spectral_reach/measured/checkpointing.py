@@ -18,9 +18,10 @@ from torch.utils import checkpoint
 def activations_kept(kept: bool) -> Iterator[None]:
     """Within it, if ``kept``, ``torch.utils.checkpoint`` calls its functions and does nothing else.
 
-    Both of its ways are taken by their insides, because models keep references to its public functions.
+    Both of its ways are taken by their insides, because models keep references to its public functions. If not
+    ``kept``, the reentrant way goes the other one, for it can give no gradients but those of a whole ``backward()``.
     """
-    replaced: dict[str, Any] = {}
+    replaced: dict[str, Any] = {"CheckpointFunction": NotReentrant}
     if kept:
         replaced = {"_checkpoint_without_reentrant_generator": _plain_pass, "CheckpointFunction": _PlainCall}
     before = {name: getattr(checkpoint, name) for name in replaced}
@@ -44,3 +45,12 @@ class _PlainCall:
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
         """The function itself."""
         return function(*args)
+
+
+class NotReentrant:
+    """In place of the same, with the activations still made anew in the backward pass."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        """The function, by the way that is not reentrant."""
+        return checkpoint.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve_rng_state)

@@ -14,6 +14,7 @@ from spectral_reach.measured.batch import Batch, output_tensor
 from spectral_reach.measured.batch_norm import RecordStatistics, ReplayStatistics
 from spectral_reach.measured.causal_shift import labels_are_shifted
 from spectral_reach.measured.checkpointing import activations_kept
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.losses import LossFunction, LossGradient
 from spectral_reach.measured.rows import labelled_rows
@@ -29,6 +30,8 @@ class Linearisation:
         outputs: what the model returned, (B, ...), of which ``f`` is the labelled part.
         place: (N,) which row of ``outputs.flatten(0, -2)`` each row of f is; None where f is no such rows.
         unit_in_batch: (n_units,) where each unit stands in the batch, unlabelled ones among it.
+        unit_ids: (n_units,) int64 on the CPU, where each unit stands in the batch that a user gave, of which this is
+            all or a part.
         parameters: the selected trainable parameters theta by name.
         drew_random_numbers: the forward pass was stochastic (dropout): no second pass can repeat a part of it.
     """
@@ -38,6 +41,7 @@ class Linearisation:
     outputs: Tensor
     place: Tensor | None
     unit_in_batch: Tensor
+    unit_ids: Tensor
     parameters: Mapping[str, nn.Parameter]
     drew_random_numbers: bool
     _model: nn.Module = field(repr=False)
@@ -94,9 +98,9 @@ class Linearisation:
         return torch.bincount(self.unit_of_row, minlength=self.n_units)
 
     @property
-    def unit_weights(self) -> Tensor:
-        """w_i = N_i / N, (n_units,) float64 on the CPU."""
-        return self.samples_of_unit.to("cpu", torch.float64) / self.n_samples
+    def extent(self) -> Extent:
+        """N_i, and with them n_units and N, and K."""
+        return Extent(samples_of_unit=self.samples_of_unit.cpu(), n_outputs=self.n_outputs)
 
     @property
     def uses_batch_statistics(self) -> bool:
@@ -138,6 +142,7 @@ class Linearisation:
             outputs=outputs,
             place=rows.place,
             unit_in_batch=rows.unit_in_batch,
+            unit_ids=self.unit_ids[units.cpu()][rows.unit_in_batch.cpu()],
             _batch=part,
             _samples=samples if self._samples is None else self._samples[samples],
         )
@@ -152,16 +157,20 @@ def linearise(
     seed: int,
     returned: Any = None,
     checkpointed: bool = False,
+    causal_shift: bool | None = None,
+    unit_ids: Tensor | None = None,
 ) -> Linearisation:
     """One forward pass. To be called inside ``isolation.leaving_no_trace``.
 
     Args:
-        model, batch, loss, parameters: as in ``sr.decompose``, checked.
+        model, batch, loss, parameters: as in ``sr.decompose``, checked; or a ``Batch``.
         seed: starts the generators, so that equal batches meet equal dropout masks.
         returned: what the model has returned for the batch already, with its graph, instead of a pass.
         checkpointed: leave the model's activation checkpointing on, for less memory.
+        causal_shift: whether labels are shifted, where that is known; None to find it out.
+        unit_ids: where the units stand in the batch that this is a part of, (B,) int64 on the CPU; None for no part.
     """
-    parsed = Batch.parse(batch, model)
+    parsed = batch if isinstance(batch, Batch) else Batch.parse(batch, model)
     batch_norm, drew = RecordStatistics(), False
     if returned is None:
         seed_generators(seed)
@@ -175,7 +184,9 @@ def linearise(
             "the model's outputs do not depend on any trainable parameter through autograd; expected outputs with a "
             "graph: do not detach them, and do not measure inside the model's own no_grad"
         )
-    shift = parsed.is_mapping and labels_are_shifted(model, returned, outputs, parsed.targets)
+    shift = causal_shift
+    if shift is None:
+        shift = parsed.is_mapping and labels_are_shifted(model, returned, outputs, parsed.targets)
     rows = labelled_rows(outputs, parsed.targets, causal_shift=shift)
     loss_gradient = LossGradient(loss, rows)
     return Linearisation(
@@ -184,6 +195,7 @@ def linearise(
         outputs=outputs,
         place=rows.place,
         unit_in_batch=rows.unit_in_batch,
+        unit_ids=rows.unit_in_batch.cpu() if unit_ids is None else unit_ids[rows.unit_in_batch.cpu()],
         parameters=parameters,
         drew_random_numbers=drew,
         _model=model,

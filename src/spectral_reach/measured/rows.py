@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,20 +97,40 @@ def labelled_rows(outputs: Tensor, targets: Tensor, *, causal_shift: bool = Fals
     )
 
 
+def samples_of_units(shape: Sequence[int], targets: Tensor, *, causal_shift: bool) -> Tensor:
+    """How many rows ``labelled_rows`` finds in each unit, (B,) int64 on the CPU, from the outputs' ``shape`` alone."""
+    shape = tuple(shape)
+    if causal_shift:
+        shape, targets = (shape[0], shape[1] - 1, *shape[2:]), targets[:, 1:]
+    n_units = targets.shape[0]
+    if not targets.dtype.is_floating_point and _class_axis(shape, targets) is not None:
+        return targets.ne(IGNORE_INDEX).reshape(n_units, -1).sum(1).cpu()
+    rows = math.prod(shape[1:-1]) if shape == tuple(targets.shape) else 1
+    return torch.full((n_units,), rows, dtype=torch.int64)
+
+
 def _places(outputs: Tensor, causal_shift: bool) -> Tensor:
     places = torch.arange(outputs[..., 0].numel(), device=outputs.device).view(outputs.shape[:-1])
     return (places[:, :-1] if causal_shift else places).flatten()
 
 
 def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    last = outputs.shape[:-1] == targets.shape
-    second = outputs.ndim == targets.ndim + 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape)
-    if last and second and outputs.ndim > 3:
+    axis = _class_axis(tuple(outputs.shape), targets)
+    if axis is None:
+        return None
+    return outputs if axis == -1 else outputs.movedim(axis, -1)
+
+
+def _class_axis(shape: tuple[int, ...], targets: Tensor) -> int | None:
+    """Which axis of outputs has the classes, the last (-1) or the second (1); None if neither."""
+    last = shape[:-1] == tuple(targets.shape)
+    second = len(shape) == targets.ndim + 1 and (shape[0], *shape[2:]) == tuple(targets.shape)
+    if last and second and len(shape) > 3:
         raise ValueError(
-            f"outputs of shape {tuple(outputs.shape)} with targets of shape {tuple(targets.shape)} can be read with "
-            "the classes second or last; expected shapes that fit one reading: flatten the axes between units and "
-            "classes, for example outputs.flatten(2) and targets.flatten(1)"
+            f"outputs of shape {shape} with targets of shape {tuple(targets.shape)} can be read with the classes "
+            "second or last; expected shapes that fit one reading: flatten the axes between units and classes, for "
+            "example outputs.flatten(2) and targets.flatten(1)"
         )
     if last:
-        return outputs
-    return outputs.movedim(1, -1) if second else None
+        return -1
+    return 1 if second else None

@@ -1,0 +1,165 @@
+"""A batch, or a pair of batches, in micro-batches: the same numbers in the memory of a few units.
+
+Everything is a sum over units but the products of their gradients. One sweep over the parts gives the gradient g of the
+batch, the squared norms of the gradients of all units, their losses and traces. Products between units, which tell the
+errors of the noise-corrected values, are those of some units, each gone through again; of a pair those of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from spectral_reach.decomposition import lnp
+from spectral_reach.decomposition.one_batch import ChiLosses, Products, from_parts, signs_of, units_of_noise
+from spectral_reach.decomposition.result import Decomposition
+from spectral_reach.decomposition.two_batches import OneOfTwo, from_two, seed_of_second
+from spectral_reach.estimators import EstimatorOptions, Trace, TraceEstimate
+from spectral_reach.jacobian.chosen_units import products_of_chosen
+from spectral_reach.jacobian.gradient_sum import GradientSum
+from spectral_reach.jacobian.products_alone import products_alone
+from spectral_reach.jacobian.some_units import SomeUnitProducts
+from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
+from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm, vjp
+from spectral_reach.measured.extent import Extent
+from spectral_reach.measured.linearisation import Linearisation
+from spectral_reach.measured.micro_batches import MicroBatches
+from spectral_reach.measured.naming import about
+
+NOISE_UNITS = 8
+"""Units whose products tell the errors where the caller names no number: each costs a pass or more of its own."""
+
+
+def one_batch_in_parts(batch: MicroBatches, estimator: str, options: EstimatorOptions) -> Decomposition:
+    """The decomposition of one batch.
+
+    Raises:
+        ValueError: gradients that are not finite, units that cannot be told apart, or what the estimator cannot cover.
+    """
+    swept = _sweep(batch, estimator, options, norms=options.noise_units is None)
+    products = _products(batch, swept, options)
+    return from_parts(batch.extent, swept.loss, swept.chi_losses, products, squared_norm(swept.gradient), swept.trace)
+
+
+def two_batches_in_parts(a: MicroBatches, b: MicroBatches, estimator: str, options: EstimatorOptions) -> Decomposition:
+    """The decomposition of a step on A as B feels it.
+
+    Raises:
+        ValueError: as of one batch; errors about B say so.
+    """
+    swept_a = _sweep(a, estimator, options, norms=False)
+    with about("against"):
+        of_b = replace(options, seed=seed_of_second(options.seed))
+        swept_b = _sweep(b, estimator, of_b, norms=False)
+    products = None
+    if a.extent.n_units > 1 and b.extent.n_units > 1 and not a.has_units_of(b):
+        signs_a, signs_b = (signs_of(each.extent.n_units, options.seed) for each in (a, b))
+        offload = options.offload
+        second = products_alone(b, swept_b.gradient, [swept_a.gradient], signs_b, offload=offload)
+        first = products_alone(a, swept_a.gradient, [swept_b.gradient, second.signed_sum], signs_a, offload=offload)
+        products = (first, second)
+    return from_two(
+        OneOfTwo(extent=a.extent, loss=swept_a.loss, chi_losses=swept_a.chi_losses, trace=swept_a.trace),
+        OneOfTwo(extent=b.extent, loss=swept_b.loss, chi_losses=swept_b.chi_losses, trace=swept_b.trace),
+        delta_loss=inner_product(swept_a.gradient, swept_b.gradient),
+        products=products,
+        same=a.has_units_of(b),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Swept:
+    """What one sweep over a batch gives.
+
+    Attributes:
+        loss: L.
+        chi_losses: of the batch and of each unit.
+        gradient: g.
+        squared_norms: ||g_i||^2, (n_units,) float64; None where they were not asked for.
+        trace: chi_net.
+    """
+
+    loss: float
+    chi_losses: ChiLosses
+    gradient: Gradient
+    squared_norms: Tensor | None
+    trace: TraceEstimate
+
+
+def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, norms: bool) -> _Swept:
+    extent = batch.extent
+    gradient = GradientSum(batch.parameters.values(), offload=options.offload)
+    trace = Trace(estimator, extent, options)
+    squares: list[Tensor] = []
+    squared_norms: list[Tensor] = []
+    losses: list[float] = []
+
+    def take(part: Linearisation) -> None:
+        losses.append(part.loss * part.n_samples)
+        squares.append(lnp.chi_loss_of_rows(part.residual))
+        squared_norms.append(_add_gradient(part, gradient, norms=norms))
+        trace.add(part)
+
+    batch.each(take)
+    N = extent.n_samples
+    mean = gradient.divide(N)
+    for name, part in zip(batch.parameters, mean, strict=True):
+        if not bool(part.isfinite().all()):
+            raise ValueError(not_finite(name))
+    return _Swept(
+        loss=sum(losses) / N,
+        chi_losses=ChiLosses.of_rows(extent, _unit_of_row(extent), torch.cat(squares)),
+        gradient=mean,
+        squared_norms=torch.cat(squared_norms) / N**2 if norms else None,
+        trace=trace.result(),
+    )
+
+
+def _unit_of_row(extent: Extent) -> Tensor:
+    return torch.repeat_interleave(torch.arange(extent.n_units), extent.samples_of_unit)
+
+
+def _add_gradient(part: Linearisation, total: GradientSum, *, norms: bool) -> Tensor:
+    """Add J^T r of a part; the squared norms of its units' own, (n_units,) float64, where they are wanted."""
+    if part.n_units == 1 or not norms:
+        gradient = vjp(part.f, part.residual, part)
+        total.add(gradient)
+        return torch.tensor([squared_norm(gradient)], dtype=torch.float64)
+    backward = UnitBackward.of(part)
+    if backward.reason:
+        raise ValueError(
+            f"the units of a micro-batch cannot be told apart: {backward.reason}; expected layer rules for all of the "
+            "model, or one unit at a time: micro_batch=1"
+        )
+    found, sums = backward.squared_norms_and_sum(part.residual)
+    total.add(sums)
+    return found
+
+
+def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> Products | None:
+    """Products of unit gradients; None for a single unit."""
+    n = batch.extent.n_units
+    if n == 1:
+        return None
+    if options.noise_units is None:
+        options = replace(options, noise_units=min(n, NOISE_UNITS))
+    some = units_of_noise(batch.extent, options)
+    units = torch.arange(n) if some is None else some
+    room = options.room
+    if room is None:
+        room = max(options.memory_budget, 2 * sum(part.numel() * part.element_size() for part in swept.gradient))
+    chosen = products_of_chosen(batch, units, swept.gradient, room)
+    if some is None:
+        return UnitGradientProducts.of_pairs(chosen.pairs)
+    own = chosen.pairs.diagonal()
+    return SomeUnitProducts(
+        units=units,
+        squared_norms=own,
+        with_batch=chosen.with_batch,
+        pair_squares=(float(chosen.pairs.square().sum()) - float(own.square().sum())) / 2,
+        squared_norm=squared_norm(swept.gradient),
+        squared_norms_of_all=swept.squared_norms,
+    )

@@ -1,0 +1,121 @@
+"""How much memory a measurement will take, and how many units at a time fit into what is allowed.
+
+Weights are there already. A measurement adds
+
+- *for the batch*: the sum of its gradients and the gradient of one pass, each as large as theta; of a pair four sums;
+- *for each unit of a micro-batch*: what its forward pass keeps for the backward passes, counted in a pass that keeps
+  nothing, and a few tensors of the size of its outputs and of its largest activation;
+- *for the errors of noise-corrected values*: gradients of a few units, of as many entries at a time as there is room.
+
+What allocators keep for later is part of the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from spectral_reach.measured.memory_use import memory_in_use
+from spectral_reach.measured.micro_batches import MicroBatches
+
+_OF_OUTPUTS = 4
+"""Tensors of the size of a unit's outputs, at least in float32: residuals, their exponentials, gradients in flight."""
+_MARGIN = 1.1
+_LEAST_ROOM = 1 / 2
+"""Of the sum of gradients: with it, products of eight units take 16 passes of each."""
+_BY_UNIT = 1.5
+"""Several units at a time are told apart by layer rules, which keep products of activations beside these."""
+_IN_TRIAL = 3
+"""Units of a pass in which layer rules are tried out beside that of the micro-batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryPlan:
+    """What a measurement takes, in bytes on the model's device.
+
+    Attributes:
+        in_use: before it begins, weights included.
+        of_batch: sums of gradients, and the gradient of a pass.
+        of_unit: for a unit that is alone in its pass.
+        micro_batch: units at a time.
+        room: for the gradients of some units that are multiplied with each other.
+    """
+
+    in_use: int
+    of_batch: int
+    of_unit: int
+    micro_batch: int
+    room: int
+
+    @property
+    def peak(self) -> int:
+        """At the most."""
+        at_a_time = max(_of_units(self.micro_batch, self.of_unit), self.of_unit + self.room)
+        return self.in_use + int(_MARGIN * (self.of_batch + at_a_time))
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{told(self.peak)}: {told(self.in_use)} in use, {told(self.of_batch)} for gradients, "
+            f"{told(_of_units(self.micro_batch, self.of_unit))} for {self.micro_batch} "
+            f"{'unit' if self.micro_batch == 1 else 'units'} at a time"
+        )
+
+
+def plan(batches: Mapping[str, MicroBatches], max_memory: int, *, offload: bool) -> MemoryPlan:
+    """As many units at a time as fit.
+
+    Args:
+        batches: one, or the two of a pair, by a name for errors.
+        max_memory: bytes, on the device of the model, weights included.
+        offload: sums of gradients are elsewhere, if the model is on a GPU.
+
+    Raises:
+        ValueError: one unit is too much.
+    """
+    first = next(iter(batches.values()))
+    parameters = list(first.parameters.values())
+    device = parameters[0].device
+    elsewhere = offload and device.type != "cpu"
+    sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * _bytes_of_sum(parameters)
+    of_batch = sums + sum(p.numel() * p.element_size() for p in parameters)
+    of_unit = max(batch.bytes_of_unit(_OF_OUTPUTS) for batch in batches.values())
+    in_use = memory_in_use(device)
+    left = int((max_memory - in_use) / _MARGIN) - of_batch
+    least_room = int(_LEAST_ROOM * _bytes_of_sum(parameters)) if len(batches) == 1 else 0
+    if left < of_unit + least_room:
+        least = MemoryPlan(in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room)
+        raise ValueError(
+            f"max_memory is {told(max_memory)}, and one unit of {' and '.join(map(repr, batches))} takes {least}; "
+            f"expected {told(least.peak)} or more: allow more, take shorter units, "
+            + ("measure in half precision" if first.checkpointed else "checkpointing=True")
+            + (", or offload=True" if not offload and device.type != "cpu" else "")
+        )
+    most = 1 if first.checkpointed else max(batch.extent.n_units for batch in batches.values())
+    return MemoryPlan(
+        in_use=in_use,
+        of_batch=of_batch,
+        of_unit=of_unit,
+        micro_batch=next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) <= left),
+        room=left - of_unit,
+    )
+
+
+def _of_units(size: int, of_unit: int) -> int:
+    """So many units at a time."""
+    return of_unit if size == 1 else int(_BY_UNIT * of_unit * (size + _IN_TRIAL))
+
+
+def told(amount: int) -> str:
+    """Bytes in a unit that suits them."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount / 2**10:.3g} KiB"
+
+
+def _bytes_of_sum(parameters: list[nn.Parameter]) -> int:
+    return sum(p.numel() * torch.promote_types(p.dtype, torch.float32).itemsize for p in parameters)

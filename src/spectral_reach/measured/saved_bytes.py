@@ -1,0 +1,106 @@
+"""How much memory the activations of a forward pass take, without taking it.
+
+A pass with a graph asks a hook what to keep of each tensor that the backward pass will need. Here the hook counts the
+tensor and keeps nothing, so that the pass itself needs no more memory than one without a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils import _pytree as pytree
+from torch.utils import checkpoint
+
+from spectral_reach.measured.checkpointing import NotReentrant, activations_kept
+
+
+@dataclass(kw_only=True, slots=True)
+class SavedBytes:
+    """Of one pass.
+
+    Attributes:
+        kept: bytes that the graph keeps from the forward to the backward pass.
+        largest_block: bytes that the largest part under activation checkpointing keeps while it runs again.
+        blocks: how many such parts there are.
+    """
+
+    kept: int = 0
+    largest_block: int = 0
+    blocks: int = 0
+
+    @property
+    def total(self) -> int:
+        """At the most at a time."""
+        return self.kept + self.largest_block
+
+
+@contextmanager
+def counted(model: nn.Module, *, checkpointed: bool) -> Iterator[SavedBytes]:
+    """Count what a forward pass in the body saves. To be used with gradients enabled.
+
+    Args:
+        model: its parameters and buffers are there anyway.
+        checkpointed: leave activation checkpointing on; its parts keep their inputs only.
+    """
+    found = SavedBytes()
+    graph = _Counter(own={t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())})
+    block: list[_Counter] = []
+
+    def pack(tensor: Tensor) -> None:
+        (block[-1] if block else graph).count(tensor)
+
+    def region(function: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+        found.blocks += 1
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                graph.count(leaf)
+        block.append(_Counter(own=graph.own))
+        yield
+        found.largest_block = max(found.largest_block, block.pop().bytes)
+
+    replaced: dict[str, Any] = {}
+    if checkpointed:
+        replaced = {"_checkpoint_without_reentrant_generator": region, "CheckpointFunction": NotReentrant}
+    before = {name: getattr(checkpoint, name) for name in replaced}
+    with activations_kept(not checkpointed), torch.autograd.graph.saved_tensors_hooks(pack, _nothing):
+        try:
+            for name, value in replaced.items():
+                setattr(checkpoint, name, value)
+            yield found
+        finally:
+            for name, original in before.items():
+                setattr(checkpoint, name, original)
+            found.kept = graph.bytes
+
+
+_weak: Any = StorageWeakRef
+
+
+@dataclass(kw_only=True, slots=True)
+class _Counter:
+    """Bytes of storages, each once for as long as it lives: addresses are used again."""
+
+    own: set[int]
+    bytes: int = 0
+    _met: dict[int, Any] = field(default_factory=dict)
+
+    def count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        if address in self.own:
+            return
+        met: Any = self._met.get(address)  # torch leaves these without types
+        if met is not None and not met.expired():
+            return
+        self._met[address] = _weak(storage)
+        self.bytes += storage.nbytes()
+
+
+def _nothing(packed: object) -> Tensor:
+    raise AssertionError("a pass that is only counted has no backward pass")
