@@ -50,7 +50,12 @@ def ids(text: str) -> list[int]:
 
 
 def tokenizer(
-    *, template: str | None = None, pad: bool = True, begin: bool = False, ends: bool = False, longest: int | None = None
+    *,
+    template: str | None = None,
+    pad: bool = True,
+    begin: bool = False,
+    ends: bool = False,
+    longest: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """One token a word. ``begin``: ``<s>`` before every text; ``ends``: ``<s> A </s>`` and ``<s> A </s> B </s>``."""
     words = Tokenizer(WordLevel(ID, unk_token="<unk>"))
@@ -63,10 +68,18 @@ def tokenizer(
         words.post_processor = TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=special
         )
-    names = {"pad_token": "<pad>"} if pad else {}
+    names: dict[str, Any] = {"pad_token": "<pad>"} if pad else {}
+    if ends:
+        names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     limit = {} if longest is None else {"model_max_length": longest}
     made = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", mask_token="<mask>", bos_token="<s>", eos_token="</s>", **names, **limit
+        tokenizer_object=words,
+        unk_token="<unk>",
+        mask_token="<mask>",
+        bos_token="<s>",
+        eos_token="</s>",
+        **names,
+        **limit,
     )
     made.chat_template = template
     return made

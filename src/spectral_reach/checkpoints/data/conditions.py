@@ -50,7 +50,7 @@ class Conditions:
         Classifiers that are made of causal models find the end of a sequence by the padding token of the config.
         """
         own = getattr(self.text_config, "pad_token_id", None)
-        if own is None and self._was_asked:
+        if own is None and self._has_processor:
             own = getattr(self.processor, "pad_token_id", None)
         if own is None:
             own = getattr(self.text_config, "eos_token_id", None)
@@ -59,7 +59,7 @@ class Conditions:
         return own if own is not None and 0 <= own < self.text_config.vocab_size else 0
 
     @property
-    def _was_asked(self) -> bool:
+    def _has_processor(self) -> bool:
         return "processor" in self.__dict__
 
     @cached_property
@@ -70,7 +70,7 @@ class Conditions:
         if isinstance(positions, int) and positions > 0:
             taken = (self.pad_id + 1) if self.config.model_type in _POSITIONS_BEHIND_PADDING else 0
             limits.append(positions - taken)
-        if self._was_asked and getattr(self.processor, "model_max_length", _NO_LIMIT) < _NO_LIMIT:
+        if self._has_processor and getattr(self.processor, "model_max_length", _NO_LIMIT) < _NO_LIMIT:
             limits.append(int(self.processor.model_max_length))
         return min(limits, default=None)
 
@@ -103,7 +103,7 @@ class Conditions:
         vocabulary = self.text_config.vocab_size
         low, high = min(ids, default=0), max(ids, default=0)
         if low < 0 or high >= vocabulary:
-            whose = f" (the tokenizer has {len(self.processor)} tokens)" if self._was_asked else ""
+            whose = f" (the tokenizer has {len(self.processor)} tokens)" if self._has_processor else ""
             raise ValueError(
                 f"the tokens go from {low} to {high}{whose}, and the model has embeddings of {vocabulary}, for 0 to "
                 f"{vocabulary - 1}; expected the tokenizer that the model was trained with"

@@ -80,7 +80,8 @@ class _Chosen:
         count, cut = len(self.units), sum(unit.is_cut for unit in self.units)
         tokens = [unit.tensors["input_ids"].shape[-1] for unit in self.units if "input_ids" in unit.tensors]
         labels = sum(unit.n_labels for unit in self.units)
-        parts = [f"{count:,} {content.units}" + (f" of up to {max(tokens):,} tokens" if tokens else "")]
+        named = content.units if count > 1 else content.units.removesuffix("s")
+        parts = [f"{count:,} {named}" + (f" of up to {max(tokens):,} tokens" if tokens else "")]
         parts.append(f"{labels:,} label{'s' * (labels != 1)}")
         parts.append(f"from {spec.short_name}")
         notes = []

@@ -51,23 +51,24 @@ def whole_sequence(text: str, pair: str | None, conditions: Conditions) -> tuple
 def tokens_in(
     text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, *, special_tokens: bool
 ) -> tuple[list[int], list[bool]]:
-    """The token ids of a text, and for each whether it begins inside one of the ``spans`` of characters.
+    """The token ids of a text, and for each whether it holds anything of one of the ``spans`` of characters.
 
-    Tokens that the tokenizer adds without any text count with what stands before them: a token for the beginning is in
-    no span, one for the end is in the last span where that ends the text.
+    A token over a border (a space before a word) is inside: nobody can tell it without knowing the span. Tokens that
+    the tokenizer adds without any text count with what stands before them: a token for the beginning is in no span,
+    one for the end is in the last span where that ends the text.
 
     Raises:
-        ValueError: the tokenizer cannot tell where in the text a token begins.
+        ValueError: the tokenizer cannot tell where in the text a token stands.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            f"the tokenizer is a {type(tokenizer).__name__}, which does not tell where in the text a token begins; "
+            f"the tokenizer is a {type(tokenizer).__name__}, which does not tell where in the text a token stands; "
             "expected a fast one (with a tokenizer.json)"
         )
     encoded = tokenizer(text, add_special_tokens=special_tokens, return_offsets_mapping=True, verbose=False)
     inside, is_inside = [], False
     for begin, end in encoded["offset_mapping"]:
         if end > begin:
-            is_inside = any(first <= begin < last for first, last in spans)
+            is_inside = any(begin < last and end > first for first, last in spans)
         inside.append(is_inside)
     return list(encoded["input_ids"]), inside
