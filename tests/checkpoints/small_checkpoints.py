@@ -28,7 +28,8 @@ from transformers import (
 )
 
 SPECIAL = ["<pad>", "<unk>", "<mask>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>"]
-WORDS = [*SPECIAL, *"the a cat dog mat log sat on ran slept and one two three yes no good bad film what is it".split()]
+_SENTENCE = "the a cat dog mat log sat on ran slept and one two three yes no good bad film what is it"
+WORDS = [*SPECIAL, *_SENTENCE.split()]
 ID = {word: number for number, word in enumerate(WORDS)}
 VOCABULARY = len(WORDS)
 

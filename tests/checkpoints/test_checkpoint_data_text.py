@@ -249,7 +249,7 @@ def test_no_mask_token(prose: Path) -> None:
         load(prose, bert(), bare, Kind.MASKED_LM)
 
 
-# --- tokens as they are -------------------------------------------------------------------------------------------------
+# --- tokens as they are ----------------------------------------------------------------------------------------
 
 
 def test_token_ids_are_taken_as_they_are_without_a_tokenizer(tmp_path: Path) -> None:
