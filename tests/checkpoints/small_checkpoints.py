@@ -133,8 +133,8 @@ def _llama_config(vocabulary: int, longest: int, **settings: Any) -> LlamaConfig
     )
 
 
-def pythia(longest: int = 32) -> GPTNeoXForCausalLM:
-    torch.manual_seed(0)
+def pythia(longest: int = 32, seed: int = 0) -> GPTNeoXForCausalLM:
+    torch.manual_seed(seed)
     config = GPTNeoXConfig(
         vocab_size=VOCABULARY,
         hidden_size=8,

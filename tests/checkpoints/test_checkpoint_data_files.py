@@ -256,8 +256,9 @@ def test_a_path_may_have_a_question_mark(tmp_path: Path) -> None:
         ("?split=test", r"is one file, which has no split 'test'; leave out split="),
         (
             "",
-            r"data 'b': the columns of .*x\.jsonl are words, n; a causal-lm model reads input_ids or chosen \+ rejected "
-            r"or prompt \+ completion or messages or text: name the columns that are meant, as in .*x\.jsonl\?text=COLUMN",
+            r"data 'b': the columns of .*x\.jsonl are words, n; a causal-lm model reads input_ids or "
+            r"chosen \+ rejected or prompt \+ completion or messages or text: name the columns that are meant, as in "
+            r".*x\.jsonl\?text=COLUMN",
         ),
     ],
 )
