@@ -1,6 +1,7 @@
 """Texts and images with classes or numbers to tell."""
 
 import io
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,11 @@ def test_several_classes() -> None:
         ({"num_labels": 3}, [0.0, 1.0], "the label has 2 numbers; the model has 3 outputs"),
         ({"num_labels": 3, "problem_type": "single_label_classification"}, [0, 1, 0], "the model tells one class"),
         ({"num_labels": 3, "problem_type": "multi_label_classification"}, 1, "the model tells several classes at once"),
-        ({"num_labels": 1}, "many", "the label is .'many'.; expected 1 numbers"),
+        ({"num_labels": 1}, "many", "the label is .'many'.; expected 1 finite numbers"),
+        ({"num_labels": 1}, math.nan, "the label is .nan.; expected 1 finite numbers"),
+        ({"num_labels": 2}, [0.0, 2.0], "expected 0 to 1 for each"),
         ({"num_labels": 1}, [1, 2], "the label has 2 numbers; the model has 1 outputs"),
-        ({"num_labels": 1}, None, "expected 1 numbers"),
+        ({"num_labels": 1}, None, "expected 1 finite numbers"),
     ],
 )
 def test_labels_that_the_model_does_not_have(config: dict[str, Any], value: object, message: str) -> None:
@@ -130,6 +133,19 @@ def test_what_is_cut_keeps_the_token_at_the_end(tmp_path: Path) -> None:
     found = load_texts(path, bert_classifier(), max_length=5)
     assert found.batch["input_ids"].tolist() == [ids("<s> one two three </s>")]
     assert "1 cut to 5 tokens" in found.description
+
+
+@pytest.mark.parametrize("cuts", [True, False])
+def test_a_tokenizer_is_left_as_it_was(cuts: bool, tmp_path: Path) -> None:
+    words = tokenizer(ends=True)
+    if cuts:
+        words.backend_tokenizer.enable_truncation(4, strategy="only_first")
+        words.backend_tokenizer.enable_padding(length=6)
+    before = words.backend_tokenizer.to_str()
+    path = jsonl(tmp_path / "x.jsonl", [{"text": "one two three and the log", "label": 1}])
+    batch = load_texts(path, bert_classifier(), words, max_length=5).batch
+    assert batch["input_ids"].tolist() == [ids("<s> one two three </s>")]
+    assert words.backend_tokenizer.to_str() == before
 
 
 def test_a_classifier_finds_the_end_by_the_padding_token_of_its_config(tmp_path: Path) -> None:

@@ -55,19 +55,23 @@ def assistant_tokens(messages: Messages, tokenizer: Any, first: int = 0) -> tupl
     Raises:
         ValueError: there is no template, it refuses the messages, or neither way leads to what the assistant said.
     """
+    whole = _rendered(messages, tokenizer)
     if _GENERATION_TAG.search(_template(tokenizer)):
-        begin = len(_prefix(messages, first, tokenizer)) if first else 0
-        spans = [(max(begin, a), b) for a, b in _marked(messages, tokenizer) if b > begin]
+        begin = len(_beginning(whole, messages, first, tokenizer)) if first else 0
+        spans = [(max(begin, a), b) for a, b in _marked(whole, messages, tokenizer) if b > begin]
     else:
         spans = [
-            (len(_prefix(messages, place, tokenizer, asks=True)), len(_prefix(messages, place + 1, tokenizer)))
+            (
+                len(_beginning(whole, messages, place, tokenizer, asks=True)),
+                len(_beginning(whole, messages, place + 1, tokenizer)),
+            )
             for place, message in enumerate(messages)
             if message["role"] == "assistant" and place >= first
         ]
-    return tokens_in(_rendered(messages, tokenizer), spans, tokenizer, special_tokens=False)
+    return tokens_in(whole, spans, tokenizer, special_tokens=False)
 
 
-def _marked(messages: Messages, tokenizer: Any) -> list[tuple[int, int]]:
+def _marked(whole: str, messages: Messages, tokenizer: Any) -> list[tuple[int, int]]:
     """Where in the rendered conversation the template's marks are.
 
     Not by ``return_assistant_tokens_mask``: that takes everything up to the end of a conversation for the assistant's
@@ -85,20 +89,20 @@ def _marked(messages: Messages, tokenizer: Any) -> list[tuple[int, int]]:
         **tokenizer.special_tokens_map,
     )
     texts, marks = rendered
-    if texts[0] != _rendered(messages, tokenizer):
+    if texts[0] != whole:
         raise ValueError("the chat template writes another text each time; expected one that does not")
     return [(begin, end) for begin, end in marks[0]]
 
 
-def _prefix(messages: Messages, count: int, tokenizer: Any, *, asks: bool = False) -> str:
-    """What the template writes for the first ``count`` messages, which must begin what it writes for all."""
+def _beginning(whole: str, messages: Messages, count: int, tokenizer: Any, *, asks: bool = False) -> str:
+    """What the template writes for the first ``count`` messages, which must begin the ``whole`` that it writes."""
     if count == 0:
         raise ValueError(
             "the conversation begins with the assistant and the chat template does not mark what it said "
             "({% generation %}); expected a message of the user first"
         )
     part = _rendered(messages[:count], tokenizer, asks=asks)
-    if not _rendered(messages, tokenizer).startswith(part):
+    if not whole.startswith(part):
         raise ValueError(
             f"the chat template writes the first {count} of {len(messages)} messages in another way when there are "
             "more, and does not mark what the assistant said; expected a template with {% generation %} marks, or "

@@ -81,7 +81,7 @@ def from_hub(name: str, split: str | None) -> SavedRows:
     except Exception as error:  # whatever the network, the hub's client and the readers of files raise
         raise ValueError(
             f"{HUB}{name} cannot be loaded ({type(error).__name__}: {_first_line(error)}); expected "
-            f"{HUB}DATASET[:CONFIG[:SPLIT]] of the Hugging Face hub, for example {HUB}wikitext:wikitext-2-v1:test"
+            f"{HUB}DATASET[:CONFIG[:SPLIT]] of the Hugging Face hub, as in {HUB}Salesforce/wikitext:wikitext-2-v1:test"
         ) from error
     return SavedRows(_one_split(found, None, f"{HUB}{name}"), Path.cwd())
 

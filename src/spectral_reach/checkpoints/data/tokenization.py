@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,11 +16,26 @@ def as_text(value: object, role: str) -> str:
     """``value``, which must be text.
 
     Raises:
-        ValueError: it is something else, or nothing.
+        ValueError: it is something else.
     """
     if not isinstance(value, str):
         raise ValueError(f"{role} is a {type(value).__name__}; expected text")
     return value
+
+
+@contextmanager
+def settings_kept(tokenizer: Any) -> Iterator[None]:
+    """Whether a fast tokenizer cuts and fills up is afterwards as it was before: each call of it decides that anew."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        yield
+        return
+    truncation, padding = backend.truncation, backend.padding
+    try:
+        yield
+    finally:
+        backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+        backend.no_padding() if padding is None else backend.enable_padding(**padding)
 
 
 def whole_sequence(text: str, pair: str | None, conditions: Conditions) -> tuple[dict[str, Tensor], bool]:
