@@ -8,11 +8,13 @@ import pytest
 import torch
 from small_checkpoints import MARKED_TEMPLATE, PLAIN_TEMPLATE, giving, ids, jsonl, llama, tokenizer
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 import spectral_reach as sr
+from spectral_reach.checkpoints.data.chat import assistant_tokens
 from spectral_reach.checkpoints.data.load import DataOptions, NamedBatch, load_batch
 from spectral_reach.checkpoints.kinds import Kind
 
@@ -108,6 +110,32 @@ def test_what_a_conversation_cannot_be(tmp_path: Path) -> None:
     assert "none of the 1 rows" in error(CHAT[:1])  # nothing that the assistant said
     refusing = "{{ raise_exception('roles must alternate') }}"
     assert "line 1: the chat template refuses the messages: roles must alternate" in error(CHAT, refusing)
+
+
+def test_a_tokenizer_of_bytes_with_a_common_template() -> None:
+    alphabet = sorted(ByteLevel.alphabet())
+    pieces = Tokenizer(BPE({byte: number for number, byte in enumerate(alphabet)}, []))
+    pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    pieces.decoder = ByteLevelDecoder()
+    pieces.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    words = PreTrainedTokenizerFast(tokenizer_object=pieces)
+    words.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    said = ["a cat.\n", " there é☃"]
+    chat = [
+        {"role": "system", "content": "be <|im_end|> good"},
+        {"role": "user", "content": "what?"},
+        {"role": "assistant", "content": said[0]},
+        {"role": "user", "content": said[0]},
+        {"role": "assistant", "content": said[1]},
+    ]
+    tokens, labelled = assistant_tokens(chat, words)
+    # Every byte is a token: what is labelled is what was said, with what ends it.
+    labels = [token for token, is_said in zip(tokens, labelled, strict=True) if is_said]
+    assert words.decode(labels, skip_special_tokens=False) == "".join(f"{text}<|im_end|>\n" for text in said)
+    assert len(labels) == sum(len(text.encode()) + 2 for text in said)
 
 
 def test_keys_without_a_value_are_left_out(tmp_path: Path) -> None:
