@@ -103,6 +103,8 @@ def test_what_is_longer_than_the_model_reads_is_an_error(prose: Path) -> None:
         load(prose, llama(longest=8), tokenizer())
     with pytest.raises(ValueError, match=r"line 4: the sequence has 10 tokens and the model reads at most 9"):
         load(prose, llama(), tokenizer(longest=9))
+    # A tokenizer that says less than the model has positions for does not forbid them.
+    assert load(prose, llama(), tokenizer(longest=4), max_length=10).batch["input_ids"].shape[1] == 10
     with pytest.raises(ValueError, match="max_length is 9; the model reads at most 8 tokens"):
         load(prose, llama(longest=8), tokenizer(), max_length=9)
 
