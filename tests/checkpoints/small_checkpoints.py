@@ -28,7 +28,8 @@ from transformers import (
 )
 
 SPECIAL = ["<pad>", "<unk>", "<mask>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>"]
-WORDS = [*SPECIAL, *"the a cat dog mat log sat on ran slept and one two three yes no good bad film what is it".split()]
+_SENTENCE = "the a cat dog mat log sat on ran slept and one two three yes no good bad film what is it"
+WORDS = [*SPECIAL, *_SENTENCE.split()]
 ID = {word: number for number, word in enumerate(WORDS)}
 VOCABULARY = len(WORDS)
 
@@ -50,7 +51,12 @@ def ids(text: str) -> list[int]:
 
 
 def tokenizer(
-    *, template: str | None = None, pad: bool = True, begin: bool = False, ends: bool = False, longest: int | None = None
+    *,
+    template: str | None = None,
+    pad: bool = True,
+    begin: bool = False,
+    ends: bool = False,
+    longest: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """One token a word. ``begin``: ``<s>`` before every text; ``ends``: ``<s> A </s>`` and ``<s> A </s> B </s>``."""
     words = Tokenizer(WordLevel(ID, unk_token="<unk>"))
@@ -63,10 +69,18 @@ def tokenizer(
         words.post_processor = TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=special
         )
-    names = {"pad_token": "<pad>"} if pad else {}
+    names: dict[str, Any] = {"pad_token": "<pad>"} if pad else {}
+    if ends:
+        names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     limit = {} if longest is None else {"model_max_length": longest}
     made = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", mask_token="<mask>", bos_token="<s>", eos_token="</s>", **names, **limit
+        tokenizer_object=words,
+        unk_token="<unk>",
+        mask_token="<mask>",
+        bos_token="<s>",
+        eos_token="</s>",
+        **names,
+        **limit,
     )
     made.chat_template = template
     return made
@@ -119,8 +133,8 @@ def _llama_config(vocabulary: int, longest: int, **settings: Any) -> LlamaConfig
     )
 
 
-def pythia(longest: int = 32) -> GPTNeoXForCausalLM:
-    torch.manual_seed(0)
+def pythia(longest: int = 32, seed: int = 0) -> GPTNeoXForCausalLM:
+    torch.manual_seed(seed)
     config = GPTNeoXConfig(
         vocab_size=VOCABULARY,
         hidden_size=8,

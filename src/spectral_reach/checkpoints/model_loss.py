@@ -83,7 +83,9 @@ def _check(name: str, loss: Loss, network: nn.Module, batch: Mapping[str, Any]) 
     theirs = float(own)
     if not math.isfinite(theirs) and not math.isfinite(ours):
         return  # A model that has diverged: told by what measures it.
-    tolerance = max(1e-4, 4 * torch.finfo(own.dtype).eps) * max(1.0, abs(ours))
+    # Language models take the logits to float32 first; other losses are rounded as the outputs are.
+    rounded = own.dtype if name == "cross_entropy" else outputs.dtype
+    tolerance = max(1e-4, 4 * torch.finfo(rounded).eps) * max(1.0, abs(ours))
     if not abs(ours - theirs) <= tolerance:
         raise ValueError(
             f"{type(network).__name__} returns a loss of {theirs:.6g} and the mean of {name} over labelled samples is "

@@ -51,9 +51,11 @@ class PreferenceModel(nn.Module):
         labels = rows.pop("labels")[:, 1:]
         logits = output_tensor(self.network(**rows))[:, :-1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        told = labels.ne(IGNORE_INDEX)
-        log_p = -F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
-        return log_p.masked_fill(~told, 0).sum(1).view(-1, 2)
+        # Zero where there is no label.
+        log_p = -F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+        ).view_as(labels)
+        return log_p.sum(1).view(-1, 2)
 
 
 def log_probabilities(reference: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from spectral_reach.checkpoints.data.conditions import Conditions
 from spectral_reach.checkpoints.data.sequences import causal_unit
 from spectral_reach.checkpoints.data.tokenization import tokens_in
 from spectral_reach.checkpoints.data.unit import Unit
+from spectral_reach.records.needed import needed
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -54,36 +55,54 @@ def assistant_tokens(messages: Messages, tokenizer: Any, first: int = 0) -> tupl
     Raises:
         ValueError: there is no template, it refuses the messages, or neither way leads to what the assistant said.
     """
+    whole = _rendered(messages, tokenizer)
     if _GENERATION_TAG.search(_template(tokenizer)):
-        encoded = tokenizer.apply_chat_template(
-            list(messages),
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            tokenizer_kwargs={"return_offsets_mapping": True},
-        )
-        begin = len(_prefix(messages, first, tokenizer)) if first else 0
-        said = [
-            bool(mask) and offset[0] >= begin
-            for mask, offset in zip(encoded["assistant_masks"], encoded["offset_mapping"], strict=True)
+        begin = len(_beginning(whole, messages, first, tokenizer)) if first else 0
+        spans = [(max(begin, a), b) for a, b in _marked(whole, messages, tokenizer) if b > begin]
+    else:
+        spans = [
+            (
+                len(_beginning(whole, messages, place, tokenizer, asks=True)),
+                len(_beginning(whole, messages, place + 1, tokenizer)),
+            )
+            for place, message in enumerate(messages)
+            if message["role"] == "assistant" and place >= first
         ]
-        return list(encoded["input_ids"]), said
-    spans = [
-        (len(_prefix(messages, place, tokenizer, asks=True)), len(_prefix(messages, place + 1, tokenizer)))
-        for place, message in enumerate(messages)
-        if message["role"] == "assistant" and place >= first
-    ]
-    return tokens_in(_rendered(messages, tokenizer), spans, tokenizer, special_tokens=False)
+    return tokens_in(whole, spans, tokenizer, special_tokens=False)
 
 
-def _prefix(messages: Messages, count: int, tokenizer: Any, *, asks: bool = False) -> str:
-    """What the template writes for the first ``count`` messages, which must begin what it writes for all."""
+def _marked(whole: str, messages: Messages, tokenizer: Any) -> list[tuple[int, int]]:
+    """Where in the rendered conversation the template's marks are.
+
+    Not by ``return_assistant_tokens_mask``: that takes everything up to the end of a conversation for the assistant's
+    where a mark closes behind a space that is no part of a token.
+    """
+    with needed("hf"):
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+    # As in apply_chat_template, which leaves out what is None.
+    given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    rendered: Any = render_jinja_template(
+        conversations=[given],
+        chat_template=_template(tokenizer),
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    texts, marks = rendered
+    if texts[0] != whole:
+        raise ValueError("the chat template writes another text each time; expected one that does not")
+    return [(begin, end) for begin, end in marks[0]]
+
+
+def _beginning(whole: str, messages: Messages, count: int, tokenizer: Any, *, asks: bool = False) -> str:
+    """What the template writes for the first ``count`` messages, which must begin the ``whole`` that it writes."""
     if count == 0:
         raise ValueError(
             "the conversation begins with the assistant and the chat template does not mark what it said "
             "({% generation %}); expected a message of the user first"
         )
     part = _rendered(messages[:count], tokenizer, asks=asks)
-    if not _rendered(messages, tokenizer).startswith(part):
+    if not whole.startswith(part):
         raise ValueError(
             f"the chat template writes the first {count} of {len(messages)} messages in another way when there are "
             "more, and does not mark what the assistant said; expected a template with {% generation %} marks, or "

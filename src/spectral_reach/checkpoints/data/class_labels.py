@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -62,7 +63,12 @@ class ClassLabels:
             chosen = torch.zeros(self._outputs)
             chosen[[self._class(name) for name in value]] = 1
             return chosen
-        return self._numbers(value)
+        numbers = self._numbers(value)
+        if numbers.min() < 0 or numbers.max() > 1:
+            raise ValueError(
+                f"the label is {value!r}; the model tells several classes at once: expected 0 to 1 for each"
+            )
+        return numbers
 
     def _numbers(self, values: Sequence[object]) -> Tensor:
         if len(values) != self._outputs:
@@ -71,8 +77,8 @@ class ClassLabels:
             numbers = [float(value) for value in values if isinstance(value, (Real, str))]
         except ValueError:
             numbers = []
-        if len(numbers) != len(values):
-            raise ValueError(f"the label is {values!r}; expected {self._outputs} numbers")
+        if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"the label is {values!r}; expected {self._outputs} finite numbers")
         return torch.tensor(numbers)
 
     def _class(self, value: object) -> int:

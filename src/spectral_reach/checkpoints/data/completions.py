@@ -30,7 +30,7 @@ def completion_tokens(
     """The token ids of a prompt with its completion, and for each whether it is the completion's.
 
     Both are text, or both are lists of messages, of which what the assistant says in the completion counts. Text is
-    tokenized in one piece; a token is of the part in which it begins.
+    tokenized in one piece; a token that holds anything of the completion is the completion's.
 
     Raises:
         ValueError: one is text and the other messages, or the chat template does not go with them.

@@ -13,7 +13,22 @@ from spectral_reach.checkpoints.kinds import Kind
 _NO_LIMIT = 10**9
 # Their positions begin behind that of the padding token, which takes as many off the longest sequence.
 _POSITIONS_BEHIND_PADDING = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text"}
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 
 
@@ -50,7 +65,7 @@ class Conditions:
         Classifiers that are made of causal models find the end of a sequence by the padding token of the config.
         """
         own = getattr(self.text_config, "pad_token_id", None)
-        if own is None and self._was_asked:
+        if own is None and self._has_processor:
             own = getattr(self.processor, "pad_token_id", None)
         if own is None:
             own = getattr(self.text_config, "eos_token_id", None)
@@ -59,23 +74,21 @@ class Conditions:
         return own if own is not None and 0 <= own < self.text_config.vocab_size else 0
 
     @property
-    def _was_asked(self) -> bool:
+    def _has_processor(self) -> bool:
         return "processor" in self.__dict__
 
     @cached_property
     def longest(self) -> int | None:
-        """Tokens that the model reads at most; None where nothing says so."""
-        limits = []
+        """Tokens that the model has positions for; None where its config does not say so."""
         positions = getattr(self.text_config, "max_position_embeddings", None)
-        if isinstance(positions, int) and positions > 0:
-            taken = (self.pad_id + 1) if self.config.model_type in _POSITIONS_BEHIND_PADDING else 0
-            limits.append(positions - taken)
-        if self._was_asked and getattr(self.processor, "model_max_length", _NO_LIMIT) < _NO_LIMIT:
-            limits.append(int(self.processor.model_max_length))
-        return min(limits, default=None)
+        if not isinstance(positions, int) or positions <= 0:
+            return None
+        return positions - (self.pad_id + 1 if self.config.model_type in _POSITIONS_BEHIND_PADDING else 0)
 
     def room_for(self, length: int) -> int:
         """How many tokens of a sequence of ``length`` are taken.
+
+        A ``max_length`` may be more than the tokenizer takes the model to read, but not more than it has positions for.
 
         Raises:
             ValueError: it is longer than the model reads, or ``max_length`` is.
@@ -87,10 +100,13 @@ class Conditions:
             )
         if asked is not None:
             return min(length, asked)
-        if self.longest is not None and length > self.longest:
+        limits = [] if self.longest is None else [self.longest]
+        if self._has_processor and getattr(self.processor, "model_max_length", _NO_LIMIT) < _NO_LIMIT:
+            limits.append(int(self.processor.model_max_length))
+        if limits and length > min(limits):
             raise ValueError(
-                f"the sequence has {length} tokens and the model reads at most {self.longest}; give "
-                f"--max-length {self.longest} or less to cut what is longer"
+                f"the sequence has {length} tokens and the model reads at most {min(limits)}; give "
+                f"--max-length {min(limits)} or less to cut what is longer"
             )
         return length
 
@@ -103,7 +119,7 @@ class Conditions:
         vocabulary = self.text_config.vocab_size
         low, high = min(ids, default=0), max(ids, default=0)
         if low < 0 or high >= vocabulary:
-            whose = f" (the tokenizer has {len(self.processor)} tokens)" if self._was_asked else ""
+            whose = f" (the tokenizer has {len(self.processor)} tokens)" if self._has_processor else ""
             raise ValueError(
                 f"the tokens go from {low} to {high}{whose}, and the model has embeddings of {vocabulary}, for 0 to "
                 f"{vocabulary - 1}; expected the tokenizer that the model was trained with"

@@ -46,9 +46,9 @@ class Content:
     optional: tuple[str, ...] = ()
     encoder: Callable[[Conditions, Rows, Columns], Encode]
 
-    def columns(self, found: Columns) -> Columns:
-        """Those of its roles that there is a column for."""
-        return {role: column for role, column in found.items() if role in (*self.required, *self.optional)}
+    def columns(self, named: Columns) -> Columns:
+        """The column of each of its roles, named or of the role's own name. Rows may lack those of optional roles."""
+        return {role: named.get(role, role) for role in (*self.required, *self.optional)}
 
 
 def _labels(conditions: Conditions, rows: Rows, column: str) -> ClassLabels:
@@ -141,12 +141,12 @@ def content_of(rows: Rows, spec: Spec, kind: Kind) -> tuple[Content, Columns]:
     for role, column in spec.columns.items():
         if column not in rows.columns:
             raise ValueError(f"{role}={column}: {has}; name one of these")
-    found = {**{column: column for column in rows.columns}, **spec.columns}
+    found = {*rows.columns, *spec.columns}
     of_kind = [content for content in _CONTENTS if content.kind is kind]
     for content in of_kind:
         roles = {*content.required, *content.optional}
-        if found.keys() >= set(content.required) and roles >= spec.columns.keys():
-            return content, content.columns(found)
+        if found >= set(content.required) and roles >= spec.columns.keys():
+            return content, content.columns(spec.columns)
     wanted = " or ".join(" + ".join(content.required) for content in of_kind)
     example = of_kind[-1].required[0]
     raise ValueError(

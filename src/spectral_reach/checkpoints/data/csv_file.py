@@ -13,14 +13,19 @@ class CsvFile:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.parent
+        # Documents are longer than the 131,072 characters that the module allows; the limit is of the whole process.
+        limit = csv.field_size_limit(2**31 - 1)
+        try:
+            self._read(path)
+        finally:
+            csv.field_size_limit(limit)
+
+    def _read(self, path: Path) -> None:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             try:
                 header = next(reader, [])
-                self._rows = []
-                for values in reader:
-                    if values:
-                        self._rows.append((reader.line_num, values))
+                self._rows = [(reader.line_num, values) for values in reader if values]
             except csv.Error as error:
                 raise ValueError(
                     f"{path}, line {reader.line_num} is no CSV ({error}); expected fields between commas, and quotes "

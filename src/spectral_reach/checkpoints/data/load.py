@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from spectral_reach.checkpoints.data.options import DataOptions
 from spectral_reach.checkpoints.data.random_order import random_order
 from spectral_reach.checkpoints.data.rows import Rows, open_rows
 from spectral_reach.checkpoints.data.spec import Spec
+from spectral_reach.checkpoints.data.tokenization import settings_kept
 from spectral_reach.checkpoints.data.unit import Unit, collate
 from spectral_reach.checkpoints.kinds import Kind
 from spectral_reach.measured.naming import about
@@ -58,11 +60,17 @@ def load_batch(
         ValueError: what was got, what was expected and what to do, beginning with the name of the batch.
         ImportError: a package is missing; the message says which extra brings it.
     """
-    with about(f"data {name!r}"):
+    with about(f"data {name!r}"), ExitStack() as stack:
+
+        def loaded() -> Any:
+            found = processor()
+            stack.enter_context(settings_kept(found))
+            return found
+
         parsed = Spec.parse(spec)
         rows = open_rows(parsed)
         content, columns = content_of(rows, parsed, kind)
-        conditions = Conditions(kind, config, processor, options)
+        conditions = Conditions(kind, config, loaded, options)
         chosen = _choose(rows, content, columns, conditions, parsed)
         _check_end_can_be_found(conditions, len(chosen.units))
         batch = collate(chosen.units, conditions.pad_id)
@@ -80,7 +88,8 @@ class _Chosen:
         count, cut = len(self.units), sum(unit.is_cut for unit in self.units)
         tokens = [unit.tensors["input_ids"].shape[-1] for unit in self.units if "input_ids" in unit.tensors]
         labels = sum(unit.n_labels for unit in self.units)
-        parts = [f"{count:,} {content.units}" + (f" of up to {max(tokens):,} tokens" if tokens else "")]
+        named = content.units if count > 1 else content.units.removesuffix("s")
+        parts = [f"{count:,} {named}" + (f" of up to {max(tokens):,} tokens" if tokens else "")]
         parts.append(f"{labels:,} label{'s' * (labels != 1)}")
         parts.append(f"from {spec.short_name}")
         notes = []

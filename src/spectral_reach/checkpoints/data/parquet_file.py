@@ -24,6 +24,7 @@ class ParquetRows:
             raise ValueError(f"{path} is no Parquet file ({error}); expected a whole one: it may be cut") from error
         self.columns = tuple(self._file.schema_arrow.names)
         groups = range(self._file.metadata.num_row_groups)
+        self._read: tuple[int, list[str], Any] | None = None
         self._starts = [0, *accumulate(self._file.metadata.row_group(group).num_rows for group in groups)]
 
     def __len__(self) -> int:
@@ -37,7 +38,9 @@ class ParquetRows:
         group = bisect_right(self._starts, index) - 1
         wanted = [name for name in self.columns if name in columns]
         try:
-            table = self._file.read_row_group(group, columns=wanted)
+            if self._read is None or self._read[:2] != (group, wanted):
+                self._read = group, wanted, self._file.read_row_group(group, columns=wanted)
+            table = self._read[2]
             values: list[dict[str, Any]] = table.slice(index - self._starts[group], 1).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{self._path}, {self.where(index)} cannot be read ({error}); restore the file") from error

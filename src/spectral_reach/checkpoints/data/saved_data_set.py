@@ -16,6 +16,7 @@ class SavedRows:
     def __init__(self, data_set: Any, folder: Path) -> None:
         self.folder = folder
         self._data = data_set
+        self._selected: dict[tuple[str, ...], Any] = {}
         self.columns = tuple(data_set.column_names)
 
     def __len__(self) -> int:
@@ -23,7 +24,11 @@ class SavedRows:
 
     def row(self, index: int, columns: Collection[str]) -> Mapping[str, Any]:
         """The values of ``columns`` that the data set has."""
-        found: Mapping[str, Any] = self._data.select_columns([c for c in self.columns if c in columns])[index]
+        wanted = tuple(column for column in self.columns if column in columns)
+        # Images of other columns are not decoded; a selection takes longer than a row.
+        if wanted not in self._selected:
+            self._selected[wanted] = self._data.select_columns(list(wanted))
+        found: Mapping[str, Any] = self._selected[wanted][index]
         return found
 
     def where(self, index: int) -> str:
@@ -76,7 +81,7 @@ def from_hub(name: str, split: str | None) -> SavedRows:
     except Exception as error:  # whatever the network, the hub's client and the readers of files raise
         raise ValueError(
             f"{HUB}{name} cannot be loaded ({type(error).__name__}: {_first_line(error)}); expected "
-            f"{HUB}DATASET[:CONFIG[:SPLIT]] of the Hugging Face hub, for example {HUB}wikitext:wikitext-2-v1:test"
+            f"{HUB}DATASET[:CONFIG[:SPLIT]] of the Hugging Face hub, as in {HUB}Salesforce/wikitext:wikitext-2-v1:test"
         ) from error
     return SavedRows(_one_split(found, None, f"{HUB}{name}"), Path.cwd())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,11 +16,26 @@ def as_text(value: object, role: str) -> str:
     """``value``, which must be text.
 
     Raises:
-        ValueError: it is something else, or nothing.
+        ValueError: it is something else.
     """
     if not isinstance(value, str):
         raise ValueError(f"{role} is a {type(value).__name__}; expected text")
     return value
+
+
+@contextmanager
+def settings_kept(tokenizer: Any) -> Iterator[None]:
+    """Whether a fast tokenizer cuts and fills up is afterwards as it was before: each call of it decides that anew."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        yield
+        return
+    truncation, padding = backend.truncation, backend.padding
+    try:
+        yield
+    finally:
+        backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+        backend.no_padding() if padding is None else backend.enable_padding(**padding)
 
 
 def whole_sequence(text: str, pair: str | None, conditions: Conditions) -> tuple[dict[str, Tensor], bool]:
@@ -51,23 +67,24 @@ def whole_sequence(text: str, pair: str | None, conditions: Conditions) -> tuple
 def tokens_in(
     text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, *, special_tokens: bool
 ) -> tuple[list[int], list[bool]]:
-    """The token ids of a text, and for each whether it begins inside one of the ``spans`` of characters.
+    """The token ids of a text, and for each whether it holds anything of one of the ``spans`` of characters.
 
-    Tokens that the tokenizer adds without any text count with what stands before them: a token for the beginning is in
-    no span, one for the end is in the last span where that ends the text.
+    A token over a border (a space before a word) is inside: nobody can tell it without knowing the span. Tokens that
+    the tokenizer adds without any text count with what stands before them: a token for the beginning is in no span,
+    one for the end is in the last span where that ends the text.
 
     Raises:
-        ValueError: the tokenizer cannot tell where in the text a token begins.
+        ValueError: the tokenizer cannot tell where in the text a token stands.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            f"the tokenizer is a {type(tokenizer).__name__}, which does not tell where in the text a token begins; "
+            f"the tokenizer is a {type(tokenizer).__name__}, which does not tell where in the text a token stands; "
             "expected a fast one (with a tokenizer.json)"
         )
     encoded = tokenizer(text, add_special_tokens=special_tokens, return_offsets_mapping=True, verbose=False)
     inside, is_inside = [], False
     for begin, end in encoded["offset_mapping"]:
         if end > begin:
-            is_inside = any(first <= begin < last for first, last in spans)
+            is_inside = any(begin < last and end > first for first, last in spans)
         inside.append(is_inside)
     return list(encoded["input_ids"]), inside
