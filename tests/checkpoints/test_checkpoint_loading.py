@@ -59,7 +59,9 @@ def test_precision(models: Path, tmp_path: Path, dtype: str) -> None:
 
 
 def test_another_kind_than_the_weights_are_for(models: Path) -> None:
-    with pytest.raises(ValueError, match=r"lacks 4 weights of its architecture, the first is bert\.pooler\.dense\.bias.*--kind"):
+    with pytest.raises(
+        ValueError, match=r"lacks 4 weights of its architecture, the first is bert\.pooler\.dense\.bias.*--kind"
+    ):
         load(models / "bert", Kind.SEQUENCE_CLASSIFICATION)
     with pytest.raises(ValueError, match="cannot be loaded as an image classifier"):
         load(models / "llama", Kind.IMAGE_CLASSIFICATION)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from spectral_reach.checkpoints.activation_checkpointing import checkpoint_activations
 from spectral_reach.checkpoints.data.options import DataOptions
 from spectral_reach.checkpoints.loading import LoadOptions, load_network
 from spectral_reach.checkpoints.losses import resolve
@@ -67,9 +68,13 @@ def measure_checkpoints(
     chat_template: bool = False,
     mask_probability: float = 0.15,
     estimator: str = "auto",
-    probes: int = 1,
+    probes: int = 2,
     noise_units: int | None = None,
     parameters: str | Sequence[str] | None = None,
+    micro_batch: int | None = None,
+    checkpointing: bool = False,
+    offload: bool = False,
+    max_memory: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "auto",
@@ -100,6 +105,8 @@ def measure_checkpoints(
         max_length, chat_template, mask_probability: of such a batch; see ``DataOptions``.
         estimator, probes, noise_units: as in ``sr.decompose``.
         parameters: names of parameters or modules; None for all that are trainable.
+        micro_batch, offload, max_memory: as in ``sr.decompose``.
+        checkpointing: measure with activation checkpointing, which is switched on for models that know it.
         seed: of the choice of units, of masks, and of probes.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float64"``, or ``"auto"`` for that of the file.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -130,6 +137,10 @@ def measure_checkpoints(
         probes=probes,
         noise_units=noise_units,
         parameters=parameters,
+        micro_batch=micro_batch,
+        checkpointing=checkpointing,
+        offload=offload,
+        max_memory=max_memory,
         data_options=DataOptions(
             units=units,
             seed=seed,
@@ -199,7 +210,9 @@ def _measure_revision(
 ) -> None:
     told.tell("loading", revision)
     _check_processor(plan, revision)
-    network = load_network(revision, plan.kind, plan.request.load)
+    network: Any = load_network(revision, plan.kind, plan.request.load)
+    if plan.request.checkpointing:
+        checkpoint_activations(network, revision.label)
     for each in measurements:
         told.tell("measuring", revision, each)
         where = f"{revision.label}, batch {each.batch.name!r}"
@@ -256,6 +269,10 @@ def _measured(
             noise_units=request.noise_units,
             parameters=selection,
             seed=request.data_options.seed,
+            micro_batch=request.micro_batch,
+            checkpointing=request.checkpointing,
+            offload=request.offload,
+            max_memory=request.max_memory,
         )
     except NotFiniteError as error:
         # One diverged revision is no reason to end: its rows say what happened.

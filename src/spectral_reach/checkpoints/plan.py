@@ -162,6 +162,7 @@ def _settings(request: Request, kind: Kind, reference: Revision | None) -> Setti
         parameters=names_of(request.parameters),
         seed=request.data_options.seed,
         dtype=request.load.dtype,
+        in_parts=request.in_parts,
     )
     if ":" in request.loss:
         settings = replace(settings, loss_digest=_source_digest(request.loss))

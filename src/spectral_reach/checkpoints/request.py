@@ -18,6 +18,7 @@ class Request:
 
     Attributes:
         model, revisions, data, pairs, out, loss, reference, beta, estimator, probes, noise_units, parameters: as there.
+        micro_batch, checkpointing, offload, max_memory: as there.
         kind: as there, told from the configuration where it is None.
         data_options: units, seed and so on of the batches.
         data_set_options: of the bundled data sets (vocabulary and context of ``stdlib``).
@@ -37,9 +38,18 @@ class Request:
     probes: int = 1
     noise_units: int | None = None
     parameters: str | Sequence[str] | None = None
+    micro_batch: int | None = None
+    checkpointing: bool = False
+    offload: bool = False
+    max_memory: int | None = None
     data_options: DataOptions = field(default_factory=DataOptions)
     data_set_options: Mapping[str, Any] = field(default_factory=dict)
     load: LoadOptions = field(default_factory=LoadOptions)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether batches are measured a few units at a time."""
+        return self.micro_batch is not None or self.max_memory is not None
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, str):

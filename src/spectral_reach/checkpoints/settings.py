@@ -17,7 +17,7 @@ _METHOD = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How revisions are measured. Devices and memory are not among it: they change values by rounding alone.
+    """How revisions are measured. Devices and sizes of micro-batches are not among it: they change values by rounding.
 
     Attributes:
         kind: what the network is loaded as.
@@ -28,6 +28,8 @@ class Settings:
         estimator, probes, noise_units, seed: as in ``sr.decompose``.
         parameters: names of parameters or modules that are measured; None for all that are trainable.
         dtype: what the weights are loaded as.
+        in_parts: batches are measured a few units at a time, which gives the errors of the noise-corrected values
+            from fewer products of gradients.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Settings:
     parameters: tuple[str, ...] | None = None
     seed: int = 0
     dtype: str = "float32"
+    in_parts: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.estimator)

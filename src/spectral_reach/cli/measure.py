@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -75,6 +76,18 @@ def measure(
         list[str] | None,
         typer.Option(help="Name of a parameter or module to measure alone. May be given several times."),
     ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Units a forward and backward pass.", show_default="all at once")
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass: the least memory.")
+    ] = False,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep sums of gradients in the host's memory, not on the GPU.")
+    ] = False,
+    max_memory: Annotated[
+        float | None, typer.Option(help="GiB on the device, weights included; as many units at a time as fit.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of units, masks and probes.")] = 0,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float64 or auto (as saved).")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -89,6 +102,8 @@ def measure(
     """Take the loss change of a model apart: loss, network and position, with error bars."""
     named = _data(data or [])
     pairs = [_pair(each) for each in pair or []]
+    if max_memory is not None and not 0 < max_memory < math.inf:
+        raise ValueError(f"--max-memory is {max_memory:g}; expected GiB above 0, for example 40.")
     with stderr().status(f"Looking at {model}"):
         from spectral_reach.checkpoints.data.options import DataOptions
         from spectral_reach.checkpoints.loading import LoadOptions
@@ -112,6 +127,10 @@ def measure(
             probes=probes,
             noise_units=noise_units,
             parameters=parameters or None,
+            micro_batch=micro_batch,
+            checkpointing=checkpointing,
+            offload=offload,
+            max_memory=None if max_memory is None else int(max_memory * 2**30),
             data_options=DataOptions(
                 units=units,
                 seed=seed,

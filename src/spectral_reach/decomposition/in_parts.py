@@ -25,6 +25,7 @@ from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
 from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm, vjp
 from spectral_reach.measured.extent import Extent
+from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.micro_batches import MicroBatches
 from spectral_reach.measured.naming import about
@@ -108,7 +109,7 @@ def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, no
     mean = gradient.divide(N)
     for name, part in zip(batch.parameters, mean, strict=True):
         if not bool(part.isfinite().all()):
-            raise ValueError(not_finite(name))
+            raise NotFiniteError(not_finite(name))
     return _Swept(
         loss=sum(losses) / N,
         chi_losses=ChiLosses.of_rows(extent, _unit_of_row(extent), torch.cat(squares)),
