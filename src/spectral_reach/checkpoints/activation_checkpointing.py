@@ -23,6 +23,9 @@ def checkpoint_activations(network: Any, label: str) -> None:
             "checkpointing=)"
         )
     network.config.use_cache = False
-    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # Later releases of transformers call it by another name, and warn of the first.
+    name = "activation" if hasattr(network, "activation_checkpointing_enable") else "gradient"
+    enable = getattr(network, f"{name}_checkpointing_enable")
+    enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
     for layer in layers:
         layer.training = True
