@@ -59,19 +59,36 @@ def measure(model: str, *options: str) -> list[str]:
     return ["measure", model, "--data", "prose=prose.jsonl", "--units", "4", *options]
 
 
-def test_revisions_of_a_repository(home: Path) -> None:
-    hub = FakeHub({"lab/tiny": {name: home / name for name in STEPS}})
-    commit = hub.commit(home / "step2")
+@pytest.fixture(scope="module")
+def served(home: Path) -> tuple[FakeHub, list[Done]]:
+    """Everything that needs this hub to be there, in one process: it takes seconds to start."""
+    revisions = {"main": home / "main", "step1": home / "step1"}
+    hub = FakeHub(
+        {"lab/tiny": {name: home / name for name in STEPS}, "lab/gated": revisions, "lab/broken": revisions},
+        gated=("lab/gated",),
+        broken=("lab/broken",),
+    )
     out = ["--out", "hub.parquet"]
     with hub.serving() as endpoint:
-        steps, again, by_commit, whole = run(
+        done = run(
             home,
             endpoint,
             measure("lab/tiny", "--revision", "step*", *out),
             measure("lab/tiny", "--revision", "step1,step2", "--revision", "step10", *out),
-            measure("lab/tiny", "--revision", commit, *out),
+            measure("lab/tiny", "--revision", hub.commit(home / "step2"), *out),
             measure("lab/tiny", *out),
+            measure("lab/nothing"),
+            measure("lab/tiny", "--revision", "step7"),
+            measure("lab/tiny", "--revision", "epoch*"),
+            measure("lab/gated"),
+            measure("lab/broken"),
         )
+    return hub, done
+
+
+def test_revisions_of_a_repository(home: Path, served: tuple[FakeHub, list[Done]]) -> None:
+    hub, (steps, again, by_commit, whole, *_) = served
+    commit = hub.commit(home / "step2")
     for code, _, err in (steps, again, by_commit, whole):
         assert code == ExitCode.OK, err
     assert "3 revisions (step1, step2, step10)" in steps[2]
@@ -102,6 +119,18 @@ def test_revisions_of_a_repository(home: Path) -> None:
     assert found == expected
 
 
+def test_refusals(served: tuple[FakeHub, list[Done]]) -> None:
+    _, (*_, nobody, revision, pattern, gated, broken) = served
+    for code, out, _ in (nobody, revision, pattern, gated, broken):
+        assert (code, out) == (ExitCode.BAD_INPUT, "")
+    assert "lab/nothing is no repository on the hub that you may read, and there is no folder of this name" in nobody[2]
+    assert "lab/tiny has no revision 'step7' on the hub; expected a branch, a tag or a commit" in revision[2]
+    assert "lab/tiny on the hub has no revision that matches 'epoch*'; it has step1, step2, step10, main." in pattern[2]
+    assert "lab/gated is gated" in gated[2]
+    assert "`hf auth login`" in gated[2]
+    assert "The hub answered 500 about lab/broken" in broken[2]
+
+
 @pytest.mark.slow
 def test_without_a_network_the_cache_serves_what_it_holds(home: Path) -> None:
     hub = FakeHub({"lab/tiny": {"step1": home / "step1", "main": home / "main"}})
@@ -123,31 +152,3 @@ def test_without_a_network_the_cache_serves_what_it_holds(home: Path) -> None:
     assert "lab/tiny has to be asked for on the hub, and HF_HUB_OFFLINE says not to" in offline[1][2]
     assert "The hub cannot be reached for lab/tiny" in unreachable[1][2]
     assert "Check the network, or name a folder" in unreachable[2][2]
-
-
-def test_refusals(home: Path) -> None:
-    revisions = {"main": home / "main", "step1": home / "step1"}
-    hub = FakeHub(
-        {"lab/tiny": revisions, "lab/gated": revisions, "lab/broken": revisions},
-        gated=("lab/gated",),
-        broken=("lab/broken",),
-    )
-    with hub.serving() as endpoint:
-        nobody, revision, pattern, gated, broken = run(
-            home,
-            endpoint,
-            measure("lab/nothing"),
-            measure("lab/tiny", "--revision", "step7"),
-            measure("lab/tiny", "--revision", "epoch*"),
-            measure("lab/gated"),
-            measure("lab/broken"),
-            cache="refusals",
-        )
-    for code, out, _ in (nobody, revision, pattern, gated, broken):
-        assert (code, out) == (ExitCode.BAD_INPUT, "")
-    assert "lab/nothing is no repository on the hub that you may read, and there is no folder of this name" in nobody[2]
-    assert "lab/tiny has no revision 'step7' on the hub; expected a branch, a tag or a commit" in revision[2]
-    assert "lab/tiny on the hub has no revision that matches 'epoch*'; it has step1, main." in pattern[2]
-    assert "lab/gated is gated" in gated[2]
-    assert "`hf auth login`" in gated[2]
-    assert "The hub answered 500 about lab/broken" in broken[2]
