@@ -58,7 +58,7 @@ def assistant_tokens(messages: Messages, tokenizer: Any, first: int = 0) -> tupl
     whole = _rendered(messages, tokenizer)
     if _GENERATION_TAG.search(_template(tokenizer)):
         begin = len(_beginning(whole, messages, first, tokenizer)) if first else 0
-        spans = [(max(begin, a), b) for a, b in _marked(whole, messages, tokenizer) if b > begin]
+        spans = [(a, b) for a, b in _marked(whole, messages, tokenizer) if a >= begin]
     else:
         spans = [
             (
