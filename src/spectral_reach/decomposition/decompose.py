@@ -164,7 +164,7 @@ def _sized(
         ValueError: they do not fit.
     """
     if limit is not None:
-        planned = plan(batches, limit, offload=options.offload)
+        planned = plan(batches, limit, options)
         if size is not None and size > planned.micro_batch:
             raise ValueError(
                 f"micro_batch={size} does not fit into max_memory, {told(limit)}; expected {planned.micro_batch} or "

@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 
 from spectral_reach.decomposition import lnp
+from spectral_reach.decomposition.memory import default_room, noise_units_of
 from spectral_reach.decomposition.one_batch import ChiLosses, Products, from_parts, signs_of, units_of_noise
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import OneOfTwo, from_two, seed_of_second
 from spectral_reach.estimators import EstimatorOptions, Trace, TraceEstimate
 from spectral_reach.jacobian.chosen_units import products_of_chosen
 from spectral_reach.jacobian.gradient_sum import GradientSum
+from spectral_reach.jacobian.one_by_one import each_gradient
+from spectral_reach.jacobian.one_unit import squared_norm_of_one
 from spectral_reach.jacobian.products_alone import products_alone
 from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
-from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm, vjp
+from spectral_reach.jacobian.vjp import Gradient, inner_product, not_finite, squared_norm
 from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.finite import NotFiniteError
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.micro_batches import MicroBatches
 from spectral_reach.measured.naming import about
-
-NOISE_UNITS = 8
-"""Units whose products tell the errors where the caller names no number: each costs a pass or more of its own."""
 
 
 def one_batch_in_parts(batch: MicroBatches, estimator: str, options: EstimatorOptions) -> Decomposition:
@@ -92,7 +92,7 @@ class _Swept:
 
 def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, norms: bool) -> _Swept:
     extent = batch.extent
-    gradient = GradientSum(batch.parameters.values(), offload=options.offload)
+    gradient = GradientSum(batch.parameters, offload=options.offload)
     trace = Trace(estimator, extent, options)
     squares: list[Tensor] = []
     squared_norms: list[Tensor] = []
@@ -125,19 +125,18 @@ def _unit_of_row(extent: Extent) -> Tensor:
 
 def _add_gradient(part: Linearisation, total: GradientSum, *, norms: bool) -> Tensor:
     """Add J^T r of a part; the squared norms of its units' own, (n_units,) float64, where they are wanted."""
-    if part.n_units == 1 or not norms:
-        gradient = vjp(part.f, part.residual, part)
-        total.add(gradient)
-        return torch.tensor([squared_norm(gradient)], dtype=torch.float64)
+    if not norms:
+        each_gradient(part.f, part.residual.to(part.f.dtype), part.parameters, total.add)
+        return torch.empty(0, dtype=torch.float64)
+    if part.n_units == 1:
+        return torch.tensor([squared_norm_of_one(part, part.residual, total.add)], dtype=torch.float64)
     backward = UnitBackward.of(part)
     if backward.reason:
         raise ValueError(
             f"the units of a micro-batch cannot be told apart: {backward.reason}; expected layer rules for all of the "
             "model, or one unit at a time: micro_batch=1"
         )
-    found, sums = backward.squared_norms_and_sum(part.residual)
-    total.add(sums)
-    return found
+    return backward.squared_norms_and_sum(part.residual, total.add)
 
 
 def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> Products | None:
@@ -145,13 +144,10 @@ def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> 
     n = batch.extent.n_units
     if n == 1:
         return None
-    if options.noise_units is None:
-        options = replace(options, noise_units=min(n, NOISE_UNITS))
+    options = replace(options, noise_units=noise_units_of(n, options))
     some = units_of_noise(batch.extent, options)
     units = torch.arange(n) if some is None else some
-    room = options.room
-    if room is None:
-        room = max(options.memory_budget, 2 * sum(part.numel() * part.element_size() for part in swept.gradient))
+    room = default_room(swept.gradient, options.memory_budget) if options.room is None else options.room
     chosen = products_of_chosen(batch, units, swept.gradient, room)
     if some is None:
         return UnitGradientProducts.of_pairs(chosen.pairs)

@@ -2,7 +2,8 @@
 
 Weights are there already. A measurement adds
 
-- *for the batch*: the sum of its gradients and the gradient of one pass, each as large as theta; of a pair four sums;
+- *for the batch*: the sum of its gradients, as large as theta, of a pair four of them; and in a pass the gradients of
+  the largest parameter;
 - *for each unit of a micro-batch*: what its forward pass keeps for the backward passes, counted in a pass that keeps
   nothing, and a few tensors of the size of its outputs and of its largest activation;
 - *for the errors of noise-corrected values*: gradients of a few units, of as many entries at a time as there is room.
@@ -18,14 +19,20 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from spectral_reach.estimators import EstimatorOptions
+from spectral_reach.jacobian.vjp import Gradient
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.micro_batches import MicroBatches
 
 _OF_OUTPUTS = 4
 """Tensors of the size of a unit's outputs, at least in float32: residuals, their exponentials, gradients in flight."""
+_COPIES = 3
+"""Of the gradient of the largest parameter: as it comes, in float32, and where it is multiplied."""
 _MARGIN = 1.1
-_LEAST_ROOM = 1 / 2
-"""Of the sum of gradients: with it, products of eight units take 16 passes of each."""
+_MOST_PASSES = 16
+"""Of each of the units that are multiplied with each other, before too little memory is an error."""
+_NOISE_UNITS = 8
+"""Units whose products tell the errors where the caller names no number: each costs a pass or more of its own."""
 _BY_UNIT = 1.5
 """Several units at a time are told apart by layer rules, which keep products of activations beside these."""
 _IN_TRIAL = 3
@@ -38,22 +45,22 @@ class MemoryPlan:
 
     Attributes:
         in_use: before it begins, weights included.
-        of_batch: sums of gradients, and the gradient of a pass.
+        of_batch: sums of gradients, and those of the largest parameter in a pass.
         of_unit: for a unit that is alone in its pass.
         micro_batch: units at a time.
-        room: for the gradients of some units that are multiplied with each other.
+        room: for the gradients of some units that are multiplied with each other; None where they are elsewhere.
     """
 
     in_use: int
     of_batch: int
     of_unit: int
     micro_batch: int
-    room: int
+    room: int | None
 
     @property
     def peak(self) -> int:
         """At the most."""
-        at_a_time = max(_of_units(self.micro_batch, self.of_unit), self.of_unit + self.room)
+        at_a_time = max(_of_units(self.micro_batch, self.of_unit), self.of_unit + (self.room or 0))
         return self.in_use + int(_MARGIN * (self.of_batch + at_a_time))
 
     def __str__(self) -> str:
@@ -65,13 +72,13 @@ class MemoryPlan:
         )
 
 
-def plan(batches: Mapping[str, MicroBatches], max_memory: int, *, offload: bool) -> MemoryPlan:
+def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: EstimatorOptions) -> MemoryPlan:
     """As many units at a time as fit.
 
     Args:
         batches: one, or the two of a pair, by a name for errors.
         max_memory: bytes, on the device of the model, weights included.
-        offload: sums of gradients are elsewhere, if the model is on a GPU.
+        options: of the measurement. Sums of gradients that are off-loaded from a GPU do not count.
 
     Raises:
         ValueError: one unit is too much.
@@ -79,20 +86,23 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, *, offload: bool)
     first = next(iter(batches.values()))
     parameters = list(first.parameters.values())
     device = parameters[0].device
-    elsewhere = offload and device.type != "cpu"
+    elsewhere = options.offload and device.type != "cpu"
     sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * _bytes_of_sum(parameters)
-    of_batch = sums + sum(p.numel() * p.element_size() for p in parameters)
+    of_batch = sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters)
     of_unit = max(batch.bytes_of_unit(_OF_OUTPUTS) for batch in batches.values())
     in_use = memory_in_use(device)
     left = int((max_memory - in_use) / _MARGIN) - of_batch
-    least_room = int(_LEAST_ROOM * _bytes_of_sum(parameters)) if len(batches) == 1 else 0
+    least_room = 0
+    if len(batches) == 1 and not elsewhere:
+        multiplied = noise_units_of(first.extent.n_units, options)
+        least_room = multiplied * _bytes_of_sum(parameters) // _MOST_PASSES
     if left < of_unit + least_room:
         least = MemoryPlan(in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room)
         raise ValueError(
             f"max_memory is {told(max_memory)}, and one unit of {' and '.join(map(repr, batches))} takes {least}; "
             f"expected {told(least.peak)} or more: allow more, take shorter units, "
             + ("measure in half precision" if first.checkpointed else "checkpointing=True")
-            + (", or offload=True" if not offload and device.type != "cpu" else "")
+            + (", or offload=True" if not options.offload and device.type != "cpu" else "")
         )
     most = 1 if first.checkpointed else max(batch.extent.n_units for batch in batches.values())
     return MemoryPlan(
@@ -100,8 +110,24 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, *, offload: bool)
         of_batch=of_batch,
         of_unit=of_unit,
         micro_batch=next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) <= left),
-        room=left - of_unit,
+        room=None if elsewhere else left - of_unit,
     )
+
+
+def noise_units_of(n_units: int, options: EstimatorOptions) -> int:
+    """How many units are multiplied with each other."""
+    return min(n_units, _NOISE_UNITS) if options.noise_units is None else options.noise_units
+
+
+def default_room(gradient: Gradient, budget: int) -> int:
+    """Bytes for their gradients where the caller sets no limit: in proportion to what is there anyway, and is free."""
+    room = max(budget, 2 * sum(part.numel() * part.element_size() for part in gradient))
+    device = gradient[0].device
+    if device.type != "cuda":
+        return room
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(budget, min(room, (free + unused) // 3))
 
 
 def _of_units(size: int, of_unit: int) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 from spectral_reach.estimators.interface import EstimatorOptions, TraceEstimate, register
 from spectral_reach.estimators.subset import draw_units, generator
 from spectral_reach.jacobian.gradient_sum import GradientSum
+from spectral_reach.jacobian.one_by_one import each_gradient
 from spectral_reach.jacobian.unit_signs import unit_signs
 from spectral_reach.jacobian.vjp import squared_norm, vjp
 from spectral_reach.measured.extent import Extent
@@ -52,13 +53,13 @@ class _Probes:
         is_whole = part.n_units == self._extent.n_units
         for probe in range(self._options.probes):
             # One backward pass a probe: each fills the machine already, and vectorising them only costs memory.
-            gradient = vjp(part.f, self._cotangent(part, probe, first), part)
+            cotangent = self._cotangent(part, probe, first)
             if is_whole:
-                self._norms.append(squared_norm(gradient))
+                self._norms.append(squared_norm(vjp(part.f, cotangent, part)))
                 continue
             if len(self._sums) == probe:
-                self._sums.append(GradientSum(part.parameters.values(), offload=self._options.offload))
-            self._sums[probe].add(gradient)
+                self._sums.append(GradientSum(part.parameters, offload=self._options.offload))
+            each_gradient(part.f, cotangent, part.parameters, self._sums[probe].add)
 
     def result(self) -> TraceEstimate:
         """Mean over probes, with the standard error from their spread."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_reach.jacobian.forms import BLOCK_BYTES, at_least_float32
+from spectral_reach.jacobian.forms import BLOCK_BYTES
+from spectral_reach.jacobian.one_by_one import each_gradient
 from spectral_reach.jacobian.vjp import Gradient
 from spectral_reach.measured.linearisation import Linearisation
 from spectral_reach.measured.micro_batches import MicroBatches
@@ -47,7 +48,7 @@ def products_of_chosen(batch: MicroBatches, units: Tensor, gradient: Gradient, r
         batch: all units.
         units: which.
         gradient: g = dL/dtheta.
-        room: bytes that gradients of units may take at a time, besides one whole gradient.
+        room: bytes that gradients of units may take at a time.
     """
     m = len(units)
     pairs, with_batch = torch.zeros(m, m, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
@@ -82,20 +83,17 @@ def _groups(sizes: Sequence[int], most: int) -> Iterator[list[_Stretch]]:
 
 def _fill(alone: Linearisation, group: Sequence[_Stretch], places: Sequence[Tensor], n_samples: int) -> None:
     """The gradient g_i of a unit that is alone, at the stretches of the group, into ``places``."""
-    parameters = list(alone.parameters.values())
-    numbers = list(dict.fromkeys(each.number for each in group))
-    found: Sequence[Tensor | None] = torch.autograd.grad(
-        alone.f, [parameters[number] for number in numbers], alone.residual.to(alone.f.dtype), allow_unused=True
-    )
-    by_number = dict(zip(numbers, found, strict=True))
+    names = list(alone.parameters)
+    wanted: dict[str, list[tuple[_Stretch, Tensor]]] = {}
     for stretch, place in zip(group, places, strict=True):
-        part = by_number[stretch.number]
-        if part is None:
-            place.zero_()
-            continue
-        dense = part.to_dense() if part.is_sparse else part
-        entries = at_least_float32(dense.reshape(-1)[stretch.start : stretch.stop])
-        place.copy_(entries / n_samples)
+        place.zero_()
+        wanted.setdefault(names[stretch.number], []).append((stretch, place))
+
+    def take(name: str, gradient: Tensor) -> None:
+        for stretch, place in wanted[name]:
+            place.copy_(gradient.reshape(-1)[stretch.start : stretch.stop]).div_(n_samples)
+
+    each_gradient(alone.f, alone.residual.to(alone.f.dtype), {name: alone.parameters[name] for name in wanted}, take)
 
 
 def _add_products(rows: Tensor, whole: Tensor, pairs: Tensor, with_batch: Tensor) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from spectral_reach.jacobian.forms import at_least_float32
 from spectral_reach.jacobian.vjp import Gradient, inner_product, squared_norm
 
 
@@ -19,40 +18,40 @@ class GradientSum:
         offload: keep the sum in the host's memory, wherever the parameters are.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, offload: bool) -> None:
-        self._sums = [
-            torch.zeros(
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, offload: bool) -> None:
+        self._sums = {
+            name: torch.zeros(
                 p.shape,
                 dtype=torch.promote_types(p.dtype, torch.float32),
                 device="cpu" if offload else p.device,
             )
-            for p in parameters
-        ]
+            for name, p in parameters.items()
+        }
 
     @torch.no_grad()
-    def add(self, gradient: Sequence[Tensor | None], factor: float = 1.0) -> None:
-        """Add ``factor`` times a gradient; None stands for zeros."""
-        for total, part in zip(self._sums, gradient, strict=True):
-            if part is not None:
-                dense = part.to_dense() if part.is_sparse else part
-                total.add_(at_least_float32(dense).to(total.device), alpha=factor)
+    def add(self, name: str, gradient: Tensor, factor: float = 1.0) -> None:
+        """Add ``factor`` times the gradient of one parameter."""
+        total = self._sums[name]
+        # Moved as it came: half precision is half as much to move.
+        total.add_(gradient.to(total.device), alpha=factor)
+
+    def product(self, name: str, gradient: Tensor) -> float:
+        """<sum, G> of one parameter, wherever the two are."""
+        total = self._sums[name]
+        return inner_product([gradient.to(total.device)], [total])
 
     @torch.no_grad()
     def divide(self, factor: float) -> Gradient:
         """The sum divided by ``factor``, in place."""
-        for total in self._sums:
+        for total in self._sums.values():
             total.div_(factor)
-        return self._sums
+        return self.value
 
     @property
     def value(self) -> Gradient:
         """The sum so far."""
-        return self._sums
+        return list(self._sums.values())
 
     def squared_norm(self) -> float:
         """||sum||^2."""
-        return squared_norm(self._sums)
-
-    def inner_product(self, other: GradientSum) -> float:
-        """With another sum over the same parameters."""
-        return inner_product(self._sums, other._sums)
+        return squared_norm(self.value)

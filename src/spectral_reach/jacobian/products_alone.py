@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from spectral_reach.jacobian.gradient_sum import GradientSum
+from spectral_reach.jacobian.one_unit import squared_norm_of_one
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
-from spectral_reach.jacobian.vjp import Gradient, inner_product, squared_norm, vjp
+from spectral_reach.jacobian.vjp import Gradient, inner_product
 from spectral_reach.measured.micro_batches import MicroBatches
 
 
 def products_alone(
     batch: MicroBatches, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor, *, offload: bool
 ) -> UnitGradientProducts:
-    """As ``unit_gradient_products``; memory holds the vectors, their like for the signed sum, and one unit's gradient.
+    """As ``unit_gradient_products``; memory holds the vectors and their like for the signed sum.
 
     Args:
         batch: all units.
@@ -26,20 +27,27 @@ def products_alone(
         offload: keep the signed sum in the host's memory.
     """
     n, N = batch.extent.n_units, batch.extent.n_samples
-    signed = GradientSum(batch.parameters.values(), offload=offload)
+    names = list(batch.parameters)
+    others = [dict(zip(names, vector, strict=True)) for vector in (gradient, *vectors)]
+    signed = GradientSum(batch.parameters, offload=offload)
     squared_norms = torch.zeros(n, dtype=torch.float64)
-    products = torch.zeros(1 + len(vectors), n, dtype=torch.float64)
-    pair_squares = 0.0
+    products = torch.zeros(len(others), n, dtype=torch.float64)
+    with_signed = torch.zeros(n, dtype=torch.float64)
     for unit in range(n):
+
+        def take(name: str, g: Tensor, unit: int = unit) -> None:
+            for row, other in enumerate(others):
+                products[row, unit] += inner_product([g.to(other[name].device)], [other[name]])
+            with_signed[unit] += signed.product(name, g)
+            signed.add(name, g, float(signs[unit]) / N)
+
         alone = batch.part(torch.tensor([unit]))
-        g = vjp(alone.f, alone.residual, alone)
+        squared_norms[unit] = squared_norm_of_one(alone, alone.residual, take)
         del alone  # the graph, before the next one is made
-        squared_norms[unit] = squared_norm(g) / N**2
-        for row, vector in enumerate([gradient, *vectors]):
-            products[row, unit] = _product(g, vector) / N
-        # E <g_i, sum_{j<i} s_j g_j>^2 = sum_{j<i} <g_i, g_j>^2.
-        pair_squares += (_product(g, signed.value) / N) ** 2
-        signed.add(g, float(signs[unit]) / N)
+    squared_norms /= N**2
+    products /= N
+    # E <g_i, sum_{j<i} s_j g_j>^2 = sum_{j<i} <g_i, g_j>^2.
+    pair_squares = float(with_signed.div(N).square().sum())
     with_batch = products[0]
     different = with_batch.sum() - squared_norms.sum()
     return UnitGradientProducts(
@@ -50,8 +58,3 @@ def products_alone(
         pair_squares=pair_squares,
         signed_sum=signed.value,
     )
-
-
-def _product(a: Gradient, b: Gradient) -> float:
-    """Wherever the two are."""
-    return inner_product([part.to(other.device) for part, other in zip(a, b, strict=True)], b)

@@ -23,6 +23,7 @@ from spectral_reach.jacobian.grams import Grams
 from spectral_reach.jacobian.graph import Graph, keeps_its_tensors
 from spectral_reach.jacobian.known_structures import Structure, found_before
 from spectral_reach.jacobian.layout import NotByUnitError
+from spectral_reach.jacobian.one_by_one import TakeGradient, handed_out
 from spectral_reach.jacobian.pair_products import PairProducts
 from spectral_reach.jacobian.rules import all_rules
 from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
@@ -122,8 +123,8 @@ class UnitBackward:
         self._run(cotangent, take, root, without)
         return norms[self.linearisation.unit_in_batch.cpu()]
 
-    def squared_norms_and_sum(self, cotangent: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """``squared_norms`` of v (N, K), and J^T v = sum_i J_i^T v_i by parameter, None where it is zero."""
+    def squared_norms_and_sum(self, cotangent: Tensor, take_sum: TakeGradient) -> Tensor:
+        """``squared_norms`` of v (N, K); ``take_sum`` gets J^T v = sum_i J_i^T v_i parameter by parameter."""
         assert not self.reason, self.reason
         whole = self.linearisation
         norms = torch.zeros(whole.n_units_in_batch, dtype=torch.float64)
@@ -131,10 +132,11 @@ class UnitBackward:
         def take(name: str, found: Sequence[Form]) -> None:
             norms.add_(forms.squared_norms(found, self.grams).cpu())
 
-        sums = backward_with_sums(whole.f, cotangent, self.uses.known, take, list(whole.parameters.values()))
+        with handed_out(whole.parameters, take_sum):
+            backward_with_sums(whole.f, cotangent, self.uses.known, take, list(whole.parameters.values()))
         if self.uses.unknown:
             _own_passes(whole, cotangent, list(self.uses.unknown), take)
-        return norms[whole.unit_in_batch.cpu()], sums
+        return norms[whole.unit_in_batch.cpu()]
 
     def inner_products(self, cotangent: Tensor) -> Tensor:
         """<J_i^T v_i, J_j^T v_j> for all pairs of labelled units, (n_units, n_units) float64 on the CPU.
