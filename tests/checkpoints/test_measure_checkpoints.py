@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,22 @@ def test_a_model_that_says_nothing_of_its_kind(home: Path, tmp_path: Path) -> No
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "say what the network is with --kind" in result.stderr
     assert command(home, folder, *data, "--kind", "causal-lm").exit_code == ExitCode.OK
+
+
+def test_one_revision_is_in_memory_at_a_time(home: Path, steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = room.load_network
+    loaded: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def load(*arguments: Any) -> Any:
+        alive.append(sum(each() is not None for each in loaded))
+        network = original(*arguments)
+        loaded.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(room, "load_network", load)
+    pairs, prose = str(home / "pairs.jsonl"), str(home / "prose.jsonl")
+    sr.measure_checkpoints(steps, revisions="all", data={"a": prose}, units=3)
+    reference = f"{steps}@step1"
+    sr.measure_checkpoints(steps, revisions="step2", data={"p": pairs}, units=3, loss="dpo", reference=reference)
+    assert alive == [0] * 5

@@ -30,14 +30,21 @@ _COLUMNS = {
     "chi_pos unbiased": ("chi_pos_unbiased", "chi_pos_unbiased_stderr"),
 }
 
+_BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """What there is to do, a line each."""
+    from spectral_reach.decomposition.memory import told
+
     names = [each.name for each in plan.revisions]
     shown = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:3])}, ..., {names[-1]}"
     parameters = plan.n_parameters()
+    # A gradient is as large as the weights; what activations take is told where --max-memory is too little for them.
+    dtype = plan.request.load.dtype
+    weights = "" if dtype == "auto" else f" ({told(parameters * _BYTES[dtype])} in {dtype}, and their gradient as much)"
     revisions = f"{len(names)} revision{'s' * (len(names) != 1)} ({shown})"
-    yield f"{plan.request.model}: {plan.kind}, {parameters:,} trainable parameters, {revisions}"
+    yield f"{plan.request.model}: {plan.kind}, {parameters:,} trainable parameters{weights}, {revisions}"
     tokens = plan.tokens()
     for name, batch in plan.batches.by_name.items():
         cost = f", {6 * parameters * tokens[name]:.2g} FLOPs a forward and backward pass" if name in tokens else ""
