@@ -24,10 +24,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sinks": ("decomposition", "records", "tracking"),
     "integrations": ("measured", "records", "tracking", "sinks"),
     "theory": CORE,
+    "checkpoints": (*CORE, "records", "studies"),
     "studies": (*CORE, "records", "tracking", "theory"),
     "figures": ("spectra", "records", "studies.analysis"),
     "reports": ("records", "studies", "figures"),
-    "cli": (*CORE, "records", "tracking", "studies", "figures", "reports"),
+    "cli": (*CORE, "records", "tracking", "studies", "checkpoints", "figures", "reports"),
 }
 # Room -> third-party packages that it may import at all, for rooms that promise to need little.
 MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
@@ -38,6 +39,7 @@ MAY_NEED = {room: {"torch", "numpy"} for room in CORE} | {
     "tracking": {"torch", "numpy"},
     "sinks": {"torch", "wandb", "trackio"},
     "integrations": {"torch", "transformers", "lightning"},
+    "checkpoints": {"torch", "numpy", "pyarrow", "filelock", "huggingface_hub", "transformers", "datasets", "PIL"},
     "reports": {"numpy", "torch", "plotly"},  # torch: the names of this machine's devices
     "cli": {"typer", "rich", "torch", "pyarrow", "transformers"},
 }
@@ -53,6 +55,7 @@ HEAVY = {
     "plotly",
     "ray",
     "datasets",
+    "PIL",
     "wandb",
     "trackio",
     "lightning",

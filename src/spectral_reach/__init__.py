@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spectral_reach.checkpoints.measure_checkpoints import measure_checkpoints as measure_checkpoints
     from spectral_reach.decomposition.decompose import decompose as decompose
     from spectral_reach.decomposition.result import Decomposition as Decomposition
     from spectral_reach.decomposition.result import RawDecomposition as RawDecomposition
@@ -33,6 +34,7 @@ _HOME_OF = {
     "early_warnings": "spectral_reach.tracking.early_warnings",
     "kernel_decompose": "spectral_reach.spectra.kernel_decompose",
     "ntk_operator": "spectral_reach.spectra.operator",
+    "measure_checkpoints": "spectral_reach.checkpoints.measure_checkpoints",
     "spectrum": "spectral_reach.spectra.spectrum",
     "log_windows": "spectral_reach.tracking.schedule",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "early_warnings",
     "kernel_decompose",
     "log_windows",
+    "measure_checkpoints",
     "ntk_operator",
     "spectrum",
 ]

@@ -1,8 +1,7 @@
-"""``measure``: the numbers of ``sr.decompose`` for a model on disk, and a clear word where there is none."""
+"""``measure`` on a folder with bundled data: the numbers of ``sr.decompose``, and a clear word where there are none."""
 
 import errno
 import json
-import math
 import os
 import shutil
 import sys
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from click.testing import Result
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import spectral_reach as sr
+from spectral_reach.checkpoints.schema import decomposition_of
 from spectral_reach.cli.app import app
 from spectral_reach.cli.exits import ExitCode
 from spectral_reach.records.run_folder import RunFolder
@@ -38,7 +37,7 @@ def measure(*arguments: object) -> Result:
 
 
 def test_the_numbers_are_those_of_decompose(hugging_face_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "numbers.json"
+    out = tmp_path / "new" / "numbers.parquet"
     options = ["--units", 4, "--estimator", "batch", "--probes", 3, "--seed", 5]
     result = measure(hugging_face_folder, "--data", "digits", *options, "--out", out)
     assert result.exit_code == ExitCode.OK, result.output
@@ -46,25 +45,33 @@ def test_the_numbers_are_those_of_decompose(hugging_face_folder: Path, tmp_path:
     batch = measurement_batch(data_sets.load("digits"), 0, seed=5, units=4)
     model = llama(16, **SHAPE).build(seed=1).eval()
     expected = sr.decompose(model, batch, estimator="batch", probes=3, seed=5)
-    written = json.loads(out.read_text())
-    undefined = {name: None for name, value in expected.as_dict().items() if value != value}
-    assert {name: written[name] for name in expected.as_dict()} == {**expected.as_dict(), **undefined}
-    assert {name: written[name] for name in ("data", "seed", "step")} == {"data": "digits", "seed": 5, "step": None}
+    rows = pq.read_table(out).to_pylist()
+    assert repr(decomposition_of(rows)) == repr(expected)
+    assert {(row["batch"], row["seed"], row["step"], row["revision"]) for row in rows} == {("digits", 5, None, "main")}
     assert str(expected) in result.stdout
+    assert "1 measurement, 0 of them are in" in result.stderr
 
 
-def test_parquet_holds_the_same_numbers_as_json(hugging_face_folder: Path, tmp_path: Path) -> None:
-    # One probe has no spread: its standard error is undefined.
-    common = [hugging_face_folder, "--data", "digits", "--units", 2, "--probes", 1, "--out"]
-    for suffix in ("json", "parquet"):
-        assert measure(*common, tmp_path / f"numbers.{suffix}").exit_code == ExitCode.OK
-    as_json = json.loads((tmp_path / "numbers.json").read_text())
-    (row,) = pq.read_table(tmp_path / "numbers.parquet").to_pylist()
-    assert as_json["chi_net_stderr"] is None
-    assert math.isnan(row["chi_net_stderr"])
-    assert json.loads(row["undefined"]) == as_json["undefined"] != {}
-    assert row["chi_pos"] == as_json["chi_pos"]
-    assert list(row) == list(as_json)
+def test_without_a_file_the_numbers_are_printed_alone(hugging_face_folder: Path, tmp_path: Path) -> None:
+    result = measure(hugging_face_folder, "--data", "digits", "--units", 2, "--probes", 1)
+    assert result.exit_code == ExitCode.OK, result.output
+    assert "chi_net" in result.stdout
+    assert "Written to" not in result.stdout
+
+
+def test_a_dry_run_measures_nothing(hugging_face_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "numbers.parquet"
+    options = ["--data", "a=digits", "--data", "b=digits", "--pair", "a,b", "--units", 2, "--out", out]
+    result = measure(hugging_face_folder, *options, "--dry-run")
+    assert result.exit_code == ExitCode.OK, result.output
+    parameters = llama(16, **SHAPE).build(seed=1).num_parameters()
+    flops = 6 * parameters * 2 * 64
+    size = f"{4 * parameters / 1024:.3g} KiB in float32, and their gradient as much"
+    assert f"causal-lm, {parameters:,} trainable parameters ({size}), 1 revision (main)" in result.stdout
+    assert f"a: 2 training sequences of digits, {flops:.2g} FLOPs a forward and backward pass" in result.stdout
+    # a and b are the same units: measured once.
+    assert f"2 measurements, 0 of them are in {out}: 2 to make" in result.stdout
+    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize(
@@ -72,12 +79,25 @@ def test_parquet_holds_the_same_numbers_as_json(hugging_face_folder: Path, tmp_p
     [
         (["--data", "stdlib"], "The model has a vocabulary of 18 tokens, the data stdlib one of 384"),
         (["--data", "stdlib", "--vocabulary", 18], "vocabulary is 18; expected 257"),
-        (["--data", "cifar"], "Unknown data set 'cifar'; the known ones are cifar5m, digits, "),
+        (
+            ["--data", "cifar"],
+            "data 'cifar' are 'cifar', which is no file or folder here; the bundled data sets are cifar5m",
+        ),
         (["--data", "digits", "--context", 8], "Data set 'digits' has no option 'context'"),
         (["--data", "digits", "--estimator", "magic"], "estimator='magic' is unknown; expected 'auto' or one of"),
         (["--data", "digits", "--units", 0], "Invalid value for '--units'"),
         (["--data", "digits", "--probes", 0], "Invalid value for '--probes'"),
-        (["--data", "digits", "--out", "numbers.csv"], "expected a file name that ends in .json or .parquet"),
+        (["--data", "digits", "--out", "numbers.csv"], "is numbers.csv; expected a name that ends in .parquet"),
+        (["--data", "a=digits", "--data", "a=digits"], "--data names 'a' twice; expected another name"),
+        (["--data", "digits", "--pair", "digits"], "--pair is 'digits'; expected two names of --data"),
+        (["--data", "digits", "--pair", "digits,prose"], "a pair names 'prose'; expected one of the batches digits"),
+        (["--data", "digits", "--kind", "rnn"], "kind is 'rnn'; expected one of causal-lm, masked-lm"),
+        (["--data", "digits", "--dtype", "int8"], "dtype is 'int8'; expected one of float32"),
+        (["--data", "digits", "--device", "tpu"], "device is 'tpu'; expected one of auto, cpu, cuda"),
+        (["--data", "digits", "--loss", "magic"], "the loss is 'magic'; expected one of model, cross_entropy"),
+        (["--data", "digits", "--reference", "x"], "no batch holds preference pairs; leave out --reference"),
+        (["--data", "digits", "--parameters", "lm_hat"], "parameters names 'lm_hat', which the model does not have"),
+        (["--data", "digits", "--revision", "step*"], "has no revision that matches 'step*'; it has main"),
         ([], "has no data of its own; name some: --data cifar5m or digits or "),
     ],
 )
@@ -104,11 +124,11 @@ def test_not_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (None, "has no config.json; expected a run folder, or a Hugging Face folder"),
+        (None, "has no config.json, and no subfolder with one; expected a run folder, or a Hugging Face"),
         ("not json", "config.json is no JSON"),
-        ("{}", "cannot be loaded as a causal language model"),
-        ('{"model_type": "no-such-architecture"}', "cannot be loaded as a causal language model"),
-        ('{"model_type": "x", "auto_map": {"AutoModelForCausalLM": "code.Evil"}}', "cannot be loaded as a causal"),
+        ("{}", "cannot be loaded as a model of transformers"),
+        ('{"model_type": "no-such-architecture"}', "cannot be loaded as a model of transformers"),
+        ('{"model_type": "x", "auto_map": {"AutoModelForCausalLM": "code.Evil"}}', "cannot be loaded as a model"),
     ],
 )
 def test_a_folder_without_a_model(tmp_path: Path, config: str | None, says: str) -> None:
@@ -120,14 +140,6 @@ def test_a_folder_without_a_model(tmp_path: Path, config: str | None, says: str)
     assert result.exit_code == ExitCode.BAD_INPUT
     assert says in result.stderr
     assert "this was run" not in result.output
-
-
-def test_pickled_weights_are_not_read(hugging_face_folder: Path, tmp_path: Path) -> None:
-    shutil.copy(hugging_face_folder / "config.json", tmp_path)
-    torch.save(load_file(hugging_face_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
-    result = measure(tmp_path, "--data", "digits")
-    assert result.exit_code == ExitCode.BAD_INPUT
-    assert "with config.json and its weights as safetensors" in result.stderr
 
 
 def test_damaged_weights(hugging_face_folder: Path, tmp_path: Path) -> None:
@@ -192,7 +204,7 @@ def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_cannot_be(hugging_face_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    result = measure(hugging_face_folder, "--data", "digits", "--units", 2, "--out", tmp_path / "file" / "x.json")
+    result = measure(hugging_face_folder, "--data", "digits", "--units", 2, "--out", tmp_path / "file" / "x.parquet")
     assert result.exit_code == ExitCode.FOLDER
     assert "cannot be written" in result.stderr
 
@@ -201,4 +213,4 @@ def test_without_transformers(hugging_face_folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = measure(hugging_face_folder, "--data", "digits")
     assert result.exit_code == ExitCode.FAILED
-    assert 'transformers is not installed. It comes with: pip install "spectral-reach[studies]"' in result.stderr
+    assert 'transformers is not installed; expected it for hf: pip install "spectral-reach[hf]"' in result.stderr

@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 import spectral_reach as sr
+from spectral_reach.checkpoints.kinds import Kind
+from spectral_reach.checkpoints.loading import LoadOptions, load_network
+from spectral_reach.checkpoints.revisions import find_revisions
 from spectral_reach.cli.app import app
 from spectral_reach.cli.exits import ExitCode
-from spectral_reach.cli.sources import find
 from spectral_reach.records.run_folder import RunFolder
 from spectral_reach.studies.data.batches import measurement_batch
 from spectral_reach.studies.models.llama import LlamaConfig
@@ -71,24 +74,40 @@ def command(*arguments: object) -> Result:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_measured_as_it_was_trained(name: str, runs: Mapping[str, RunFolder], tmp_path: Path) -> None:
-    folder, out = runs[name], tmp_path / "numbers.json"
+    folder, out = runs[name], tmp_path / "numbers.parquet"
     options = ["--units", 4, "--estimator", "per_unit", "--probes", 2, "--seed", 5, "--out", out]
     result = command("measure", folder.path, *options)
     assert result.exit_code == ExitCode.OK, result.output
     units = "sequences" if name == "llama" else "images"
-    assert f"{folder.path} after 3 steps, on 4 training {units} of {RUNS[name][0]}" in result.stdout
+    assert f"{folder.path} step3 after 3 steps, on 4 training {units} of {RUNS[name][0]}" in result.stdout
 
     config = RunConfig.from_dict(folder.config)
     model = config.model.build(9)
     checkpoint = folder.checkpoints.latest()
     assert checkpoint is not None
     checkpoint.load_weights(model)
-    batch = measurement_batch(config.data.load(), 3, seed=5, units=4)
+    batch = measurement_batch(config.data.load(), 0, seed=5, units=4)
     readout = "classifier" if name == "probe" else None
     expected = sr.decompose(model.eval(), batch, estimator="per_unit", probes=2, seed=5, parameters=readout)
-    written = json.loads(out.read_text())
+    written = {row["quantity"]: row for row in pq.read_table(out).to_pylist()}
     for quantity in ("loss", "chi_loss", "chi_net", "chi_pos", "delta_loss"):
-        assert written[quantity] == pytest.approx(getattr(expected, quantity), rel=1e-6), quantity
+        assert written[quantity]["value"] == pytest.approx(getattr(expected, quantity), rel=1e-6), quantity
+        assert (written[quantity]["revision"], written[quantity]["step"]) == ("step3", 3)
+
+
+def test_snapshots_of_a_run_are_revisions(runs: Mapping[str, RunFolder], tmp_path: Path) -> None:
+    folder, out = runs["llama"].path, tmp_path / "numbers.parquet"
+    result = command("measure", folder, "--revision", "all", "--units", 4, "--out", out)
+    assert result.exit_code == ExitCode.OK, result.output
+    table = pq.read_table(out)
+    assert list(dict.fromkeys(table.column("revision").to_pylist())) == ["step2", "step3"]
+    assert len(set(table.column("batch_digest").to_pylist())) == 1
+    for name in ("2", "step-000002", "step2"):
+        again = command("measure", folder, "--revision", name, "--units", 4, "--out", out)
+        assert "1 measurement, 1 of them are in" in again.stderr, again.output
+    assert pq.read_table(out).num_rows == table.num_rows
+    wrong = command("measure", folder, "--revision", "step7", "--units", 4)
+    assert f"{folder} has no revision 'step7'; it has step2, step3." in wrong.stderr
 
 
 def test_the_spectrum_of_images(runs: Mapping[str, RunFolder], tmp_path: Path) -> None:
@@ -103,7 +122,10 @@ def test_the_spectrum_of_images(runs: Mapping[str, RunFolder], tmp_path: Path) -
 def test_a_snapshot_in_hugging_face_form_says_that_it_is_in_mup(runs: Mapping[str, RunFolder]) -> None:
     """Without the configuration of the run, the model's own tells the multipliers."""
     snapshot = runs["llama"].path / "snapshots" / "step-000002"
-    of_run, by_itself = find(runs["llama"].path, step=2).load_model(), find(snapshot).load_model()
+    (of_run,), (by_itself,) = (
+        [load_network(each, Kind.CAUSAL_LM, LoadOptions()) for each in find_revisions(*arguments)]
+        for arguments in ((runs["llama"].path, "step2"), (snapshot,))
+    )
     inputs, _ = measurement_batch(DataConfig(name="digits").load(), 0, seed=0, units=2)
     assert by_itself.config.mup_output_multiplier == 0.25
     assert torch.equal(of_run(inputs).logits, by_itself(inputs).logits)

@@ -151,17 +151,17 @@ def test_a_run_is_seen_at_its_latest_checkpoint_or_at_a_snapshot(run_folder: Pat
         assert f"{run_folder} after {step} steps, on 1 training sequences of digits" in result.stdout
         if options:
             model, _ = load_snapshot(run_folder, step)
-            batch = measurement_batch(data_sets.load("digits"), step, seed=0, units=1)
+            batch = measurement_batch(data_sets.load("digits"), 0, seed=0, units=1)
             np.testing.assert_array_equal(sr.Spectrum.load(out).p, sr.spectrum(model, batch, **EXPLICIT).p)
 
 
 def test_a_step_that_is_not_kept(run_folder: Path, hugging_face_folder: Path) -> None:
     result = spectrum(run_folder, "--step", 1)
     assert result.exit_code == ExitCode.BAD_INPUT
-    assert "has no snapshot of step 1; it has those of steps 0, 2. Name one of these, or leave out" in result.stderr
+    assert "has no revision 'step1'; it has step0, step2, step3." in result.stderr
     result = spectrum(hugging_face_folder, "--data", "digits", "--step", 1)
     assert result.exit_code == ExitCode.BAD_INPUT
-    assert "is no run folder, so that it keeps no snapshots; leave out --step 1." in result.stderr
+    assert "has no revision 'step1'; it has main." in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,10 @@ def test_the_figure_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> No
 @pytest.mark.slow
 def test_measuring_a_run_of_the_study(toy: tuple[Path, object], tmp_path: Path) -> None:
     (folder,) = (toy[0] / "runs").glob("pixels-004k")
-    result = CliRunner().invoke(app, ["measure", str(folder), "--units", "4", "--out", str(tmp_path / "x.json")])
+    result = CliRunner().invoke(app, ["measure", str(folder), "--units", "4", "--out", str(tmp_path / "x.parquet")])
     assert result.exit_code == ExitCode.OK, result.output
     assert "after 30 steps, on 4 training sequences of digits" in result.stdout
-    written = json.loads((tmp_path / "x.json").read_text())
+    written = pq.read_table(tmp_path / "x.parquet").to_pylist()[0]
     assert (written["step"], written["n_samples"]) == (30, 4 * 64)
 
 

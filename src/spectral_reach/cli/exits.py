@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 EXIT_CODES = """
 Exit codes: 0 done
 
-1 a run failed, or something is not installed
+1 a run failed, something is not installed, or the network is not there
 
 2 bad input
 
@@ -94,7 +94,7 @@ def exit_code_of(error: Exception) -> ExitCode | None:
     match error:
         case RecordError() | PermissionError() | NotADirectoryError():
             return ExitCode.FOLDER
-        case RunsFailedError() | ImportError():
+        case RunsFailedError() | ImportError() | ConnectionError():
             return ExitCode.FAILED
         case ValueError():
             return ExitCode.BAD_INPUT

@@ -38,7 +38,7 @@ _NUMBERS = (
 
 
 def spectrum(
-    model: Annotated[Path, typer.Argument(help="Run folder, or local Hugging Face folder (causal LM, safetensors).")],
+    model: Annotated[str, typer.Argument(help="Run folder, or local Hugging Face folder (causal LM, safetensors).")],
     step: Annotated[
         int | None,
         typer.Option(min=0, help="Of a run: its snapshot of this step.", show_default="the latest checkpoint"),

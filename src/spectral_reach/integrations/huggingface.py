@@ -15,8 +15,8 @@ from spectral_reach.integrations.measuring import NOTHING, Measuring
 from spectral_reach.integrations.processes import check_measurable_alone
 from spectral_reach.integrations.trainer_losses import check_loss_is_known
 from spectral_reach.measured.isolation import unwrapped
+from spectral_reach.records.needed import needed
 from spectral_reach.sinks.metrics import metrics_of
-from spectral_reach.sinks.needed import needed
 
 with needed("hf"):
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from spectral_reach.integrations.measuring import NOTHING, Measuring
 from spectral_reach.integrations.processes import check_measurable_alone
 from spectral_reach.measured.isolation import unwrapped
+from spectral_reach.records.needed import needed
 from spectral_reach.sinks.metrics import STEP, metrics_of
-from spectral_reach.sinks.needed import needed
 
 with needed("lightning"):
     from lightning.pytorch import Callback, LightningModule, Trainer

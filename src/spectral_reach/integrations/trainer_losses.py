@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spectral_reach.sinks.needed import needed
+from spectral_reach.records.needed import needed
 
 with needed("hf"):
     from transformers import Trainer

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectral_reach.records.needed import needed
 from spectral_reach.sinks.metrics import STEP, metrics_of
-from spectral_reach.sinks.needed import needed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

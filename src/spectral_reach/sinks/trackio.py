@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spectral_reach.records.needed import needed
 from spectral_reach.sinks.metrics import STEP, metrics_of
-from spectral_reach.sinks.needed import needed
 
 
 class Trackio:

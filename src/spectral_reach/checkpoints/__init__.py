@@ -1,0 +1,1 @@
+"""Published checkpoints: revisions of a model and named batches into a table of measurements."""
