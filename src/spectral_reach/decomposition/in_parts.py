@@ -18,11 +18,12 @@ from spectral_reach.decomposition.one_batch import ChiLosses, Products, from_par
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.decomposition.two_batches import OneOfTwo, from_two, seed_of_second
 from spectral_reach.estimators import EstimatorOptions, Trace, TraceEstimate
+from spectral_reach.estimators.gradient_noise import PairTable
 from spectral_reach.jacobian.chosen_units import products_of_chosen
 from spectral_reach.jacobian.gradient_sum import GradientSum
 from spectral_reach.jacobian.one_by_one import each_gradient
 from spectral_reach.jacobian.one_unit import squared_norm_of_one
-from spectral_reach.jacobian.products_alone import products_alone
+from spectral_reach.jacobian.products_with import products_in_parts, signed_residual
 from spectral_reach.jacobian.some_units import SomeUnitProducts
 from spectral_reach.jacobian.unit_backward import UnitBackward
 from spectral_reach.jacobian.unit_gradients import UnitGradientProducts
@@ -50,17 +51,19 @@ def two_batches_in_parts(a: MicroBatches, b: MicroBatches, estimator: str, optio
     Raises:
         ValueError: as of one batch; errors about B say so.
     """
+    signs = None
+    if a.extent.n_units > 1 and b.extent.n_units > 1 and not a.has_units_of(b):
+        signs = signs_of(b.extent.n_units, options.seed)
     swept_a = _sweep(a, estimator, options, norms=False)
     with about("against"):
         of_b = replace(options, seed=seed_of_second(options.seed))
-        swept_b = _sweep(b, estimator, of_b, norms=False)
+        swept_b = _sweep(b, estimator, of_b, norms=False, signs=signs)
     products = None
-    if a.extent.n_units > 1 and b.extent.n_units > 1 and not a.has_units_of(b):
-        signs_a, signs_b = (signs_of(each.extent.n_units, options.seed) for each in (a, b))
-        offload = options.offload
-        second = products_alone(b, swept_b.gradient, [swept_a.gradient], signs_b, offload=offload)
-        first = products_alone(a, swept_a.gradient, [swept_b.gradient, second.signed_sum], signs_a, offload=offload)
-        products = (first, second)
+    if swept_b.signed is not None:
+        rows = products_in_parts(a, [swept_b.gradient, swept_b.signed])
+        with about("against"):
+            columns = products_in_parts(b, [swept_a.gradient])
+        products = PairTable(rows=rows[0], columns=columns[0], signed_rows=rows[1])
     return from_two(
         OneOfTwo(extent=a.extent, loss=swept_a.loss, chi_losses=swept_a.chi_losses, trace=swept_a.trace),
         OneOfTwo(extent=b.extent, loss=swept_b.loss, chi_losses=swept_b.chi_losses, trace=swept_b.trace),
@@ -79,6 +82,7 @@ class _Swept:
         chi_losses: of the batch and of each unit.
         gradient: g.
         squared_norms: ||g_i||^2, (n_units,) float64; None where they were not asked for.
+        signed: sum_i s_i g_i; None where no signs were given.
         trace: chi_net.
     """
 
@@ -86,12 +90,16 @@ class _Swept:
     chi_losses: ChiLosses
     gradient: Gradient
     squared_norms: Tensor | None
+    signed: Gradient | None
     trace: TraceEstimate
 
 
-def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, norms: bool) -> _Swept:
+def _sweep(
+    batch: MicroBatches, estimator: str, options: EstimatorOptions, *, norms: bool, signs: Tensor | None = None
+) -> _Swept:
     extent = batch.extent
     gradient = GradientSum(batch.parameters, offload=options.offload)
+    signed = None if signs is None else GradientSum(batch.parameters, offload=options.offload)
     trace = Trace(estimator, extent, options)
     squares: list[Tensor] = []
     squared_norms: list[Tensor] = []
@@ -101,6 +109,10 @@ def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, no
         losses.append(part.loss * part.n_samples)
         squares.append(lnp.chi_loss_of_rows(part.residual))
         squared_norms.append(_add_gradient(part, gradient, norms=norms))
+        if signs is not None and signed is not None:
+            of_part = signs[torch.searchsorted(batch.units, part.unit_ids)]
+            cotangent = signed_residual(part, of_part).to(part.f.dtype)
+            each_gradient(part.f, cotangent, part.parameters, signed.add)
         trace.add(part)
 
     batch.each(take)
@@ -114,6 +126,7 @@ def _sweep(batch: MicroBatches, estimator: str, options: EstimatorOptions, *, no
         chi_losses=ChiLosses.of_rows(extent, _unit_of_row(extent), torch.cat(squares)),
         gradient=mean,
         squared_norms=torch.cat(squared_norms) / N**2 if norms else None,
+        signed=None if signed is None else signed.divide(N),
         trace=trace.result(),
     )
 
@@ -129,13 +142,7 @@ def _add_gradient(part: Linearisation, total: GradientSum, *, norms: bool) -> Te
         return torch.empty(0, dtype=torch.float64)
     if part.n_units == 1:
         return torch.tensor([squared_norm_of_one(part, part.residual, total.add)], dtype=torch.float64)
-    backward = UnitBackward.of(part)
-    if backward.reason:
-        raise ValueError(
-            f"the units of a micro-batch cannot be told apart: {backward.reason}; expected layer rules for all of the "
-            "model, or one unit at a time: micro_batch=1"
-        )
-    return backward.squared_norms_and_sum(part.residual, total.add)
+    return UnitBackward.of(part).told_apart().squared_norms_and_sum(part.residual, total.add)
 
 
 def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> Products | None:

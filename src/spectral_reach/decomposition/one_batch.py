@@ -112,7 +112,7 @@ def products_of_units(linearisation: Linearisation, options: EstimatorOptions) -
     signs = signs_of(linearisation.n_units, options.seed)
     if some is not None:
         return some_unit_gradient_products(linearisation, gradient, signs, some), delta_loss
-    return unit_gradient_products(linearisation, gradient, [], signs), delta_loss
+    return unit_gradient_products(linearisation, gradient, signs), delta_loss
 
 
 def units_of_noise(extent: Extent, options: EstimatorOptions) -> Tensor | None:

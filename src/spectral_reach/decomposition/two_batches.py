@@ -11,9 +11,10 @@ from spectral_reach.decomposition.assemble import TraceErrors, assemble
 from spectral_reach.decomposition.one_batch import ChiLosses, chi_losses, signs_of
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.estimators import EstimatorOptions, TraceEstimate, estimate_trace
-from spectral_reach.estimators.gradient_noise import noise_free_product
+from spectral_reach.estimators.gradient_noise import PairTable, noise_free_product
 from spectral_reach.estimators.subset import generator
-from spectral_reach.jacobian.unit_gradients import UnitGradientProducts, loss_gradient, unit_gradient_products
+from spectral_reach.jacobian.products_with import products_with, signed_gradient
+from spectral_reach.jacobian.unit_gradients import loss_gradient
 from spectral_reach.jacobian.vjp import inner_product
 from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.linearisation import Linearisation
@@ -41,10 +42,10 @@ def two_batches(a: Linearisation, b: Linearisation, estimator: str, options: Est
         gradient_b = loss_gradient(b)
     products, same = None, a.has_units_of(b)
     if a.n_units > 1 and b.n_units > 1 and not same:
-        seed = options.seed
-        of_b = unit_gradient_products(b, gradient_b, [gradient_a], signs_of(b.n_units, seed))
-        of_a = unit_gradient_products(a, gradient_a, [gradient_b, of_b.signed_sum], signs_of(a.n_units, seed))
-        products = (of_a, of_b)
+        signed_b = signed_gradient(b, signs_of(b.n_units, options.seed))
+        rows = products_with(a, gradient_a, [gradient_b, signed_b])
+        columns = products_with(b, gradient_b, [gradient_a])
+        products = PairTable(rows=rows[0], columns=columns[0], signed_rows=rows[1])
     trace_a = estimate_trace(estimator, a, options)
     with about("against"):
         trace_b = estimate_trace(estimator, b, replace(options, seed=seed_of_second(options.seed)))
@@ -67,17 +68,17 @@ def from_two(
     b: OneOfTwo,
     *,
     delta_loss: float,
-    products: tuple[UnitGradientProducts, UnitGradientProducts] | None,
+    products: PairTable | None,
     same: bool,
 ) -> Decomposition:
-    """The decomposition from what is known of each, <g_A, g_B>, and the products of unit gradients of A and of B with
-    the other batch as ``noise_free_product`` takes them; None where a batch has one unit, or both are the ``same``."""
+    """The decomposition from what is known of each, <g_A, g_B>, and what is known of the products <g_Ai, g_Bj>, None
+    where a batch has one unit, or both are the ``same``."""
     noise, noise_undefined = None, "needs two units or more in each batch"
     if same:
         noise_undefined = "against is the same batch; noise is only removed between independent draws"
     if products is not None:
         weights = a.extent.unit_weights, b.extent.unit_weights
-        noise = noise_free_product(*products, *weights, (a.chi_losses.of_unit, b.chi_losses.of_unit))
+        noise = noise_free_product(products, *weights, (a.chi_losses.of_unit, b.chi_losses.of_unit))
     return assemble(
         a.extent,
         loss=b.loss,

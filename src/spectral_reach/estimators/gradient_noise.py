@@ -172,20 +172,34 @@ def _parts_of_variance(rows: Tensor, pair_squares: float, weights: Tensor, n: in
     return (spread - zeta_2) / (n - 2), zeta_2
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairTable:
+    """What is known of the table <g_Ai, g_Bj> of the unit gradients of two batches, float64 on the CPU.
+
+    Attributes:
+        rows: its sums over j, (n_A,).
+        columns: its sums over i, (n_B,).
+        signed_rows: sum_j s_j <g_Ai, g_Bj> with random signs s, (n_A,): the squares of these estimate the squares of
+            the entries without bias.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    signed_rows: Tensor
+
+
 def noise_free_product(
-    a: UnitGradientProducts,
-    b: UnitGradientProducts,
+    products: PairTable,
     weights_a: Tensor,
     weights_b: Tensor,
     chi_losses: tuple[Tensor, Tensor],
 ) -> NoiseFreeNorm:
     """<g_A, g_B> of two independent batches is unbiased as it is; this adds its standard error.
 
-    ``a.products`` holds <g_Ai, g_B> and <g_Ai, sum_j s_j g_Bj> with random signs s; ``b.products[0]`` <g_Bj, g_A>.
-    Both batches have two units or more. The rows and columns of the table <g_Ai, g_Bj> give the two parts of first
-    order; their common interaction part, counted by both, is taken out once.
+    Both batches have two units or more. The rows and columns of the table give the two parts of first order; their
+    common interaction part, counted by both, is taken out once.
     """
-    x_a, x_b = a.products[0], b.products[0]
+    x_a, x_b = products.rows, products.columns
     value = float(x_a.sum())
     n_a, n_b = weights_a.numel(), weights_b.numel()
     loss_a, loss_b = (float((w * c).sum()) for w, c in zip((weights_a, weights_b), chi_losses, strict=True))
@@ -194,7 +208,7 @@ def noise_free_product(
     left_a, left_b = (value - x_a) / (1 - weights_a), (value - x_b) / (1 - weights_b)
     # The sum of squares over the table, minus what rows, columns and the mean explain (two-way analysis of variance).
     explained = x_a.square().sum() / n_b + x_b.square().sum() / n_a - value**2 / (n_a * n_b)
-    squares = float(a.products[1].square().sum())
+    squares = float(products.signed_rows.square().sum())
     interaction = max(0.0, squares - float(explained)) * n_a * n_b / ((n_a - 1) * (n_b - 1))
 
     def stderr(left_a: Tensor, left_b: Tensor, interaction: float) -> float:

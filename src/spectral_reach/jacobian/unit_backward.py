@@ -29,7 +29,7 @@ from spectral_reach.jacobian.rules import all_rules
 from spectral_reach.jacobian.some_units import SomeUnitProducts, SomeUnits
 from spectral_reach.jacobian.trial import checked_uses
 from spectral_reach.jacobian.uses import Uses
-from spectral_reach.jacobian.vjp import not_finite, vjp
+from spectral_reach.jacobian.vjp import Gradient, not_finite, vjp
 from spectral_reach.measured.batch_norm import NotReplayableError
 from spectral_reach.measured.linearisation import Linearisation
 
@@ -136,6 +136,41 @@ class UnitBackward:
         if self.uses.unknown:
             _own_passes(whole, cotangent, list(self.uses.unknown), take)
         return norms[whole.unit_in_batch.cpu()]
+
+    def told_apart(self) -> UnitBackward:
+        """Itself, for a part of a batch.
+
+        Raises:
+            ValueError: its units cannot be told apart.
+        """
+        if self.reason:
+            raise ValueError(
+                f"the units of a micro-batch cannot be told apart: {self.reason}; expected layer rules for all of the "
+                "model, or one unit at a time: micro_batch=1"
+            )
+        return self
+
+    def products_with(self, cotangent: Tensor, vectors: Sequence[Gradient]) -> Tensor:
+        """<J_i^T v_i, w> for each labelled unit and each w of ``vectors``, (len(vectors), n_units) float64 on the CPU.
+
+        The vectors may be on another device than the model.
+        """
+        whole = self.linearisation
+        by_name = [dict(zip(whole.parameters, vector, strict=True)) for vector in vectors]
+        products = torch.zeros(len(vectors), whole.n_units_in_batch, dtype=torch.float64)
+
+        def take(name: str, found: Sequence[Form]) -> None:
+            start = 0
+            for block in forms.blocks(forms.total(found)):
+                of_units = block.flatten(1)
+                stop = start + of_units.shape[1]
+                for row, vector in enumerate(by_name):
+                    there = vector[name].reshape(-1)[start:stop].to(of_units.device, of_units.dtype)
+                    products[row].add_((of_units @ there).to(torch.float64).cpu())
+                start = stop
+
+        self._run(cotangent, take, None, frozenset())
+        return products[:, whole.unit_in_batch.cpu()]
 
     def inner_products(self, cotangent: Tensor) -> Tensor:
         """<J_i^T v_i, J_j^T v_j> for all pairs of labelled units, (n_units, n_units) float64 on the CPU.

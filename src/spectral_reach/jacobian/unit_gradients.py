@@ -34,17 +34,13 @@ class UnitGradientProducts:
         squared_norms: ||g_i||^2, (n,).
         with_batch: <g_i, g> with the gradient g of the same batch, (n,).
         left_out: sum_{j != k} <g_j, g_k> over the pairs without unit i, (n,).
-        products: <g_i, v> for the given vectors v, (number of vectors, n).
         pair_squares: sum_{j<i} <g_i, g_j>^2, or an unbiased estimate of it from random signs.
-        signed_sum: sum_i s_i g_i for the random signs s; nothing where they were not needed.
     """
 
     squared_norms: Tensor
     with_batch: Tensor
     left_out: Tensor
-    products: Tensor
     pair_squares: float
-    signed_sum: Gradient
 
     @classmethod
     def of_pairs(cls, pairs: Tensor) -> UnitGradientProducts:
@@ -57,9 +53,7 @@ class UnitGradientProducts:
             squared_norms=squared_norms,
             with_batch=pairs.sum(1),
             left_out=without.sum(1) - without.diagonal(),
-            products=pairs.new_zeros(0, len(pairs)),
             pair_squares=(float(pairs.square().sum()) - float(squared_norms.square().sum())) / 2,
-            signed_sum=(),
         )
 
 
@@ -78,24 +72,29 @@ def loss_gradient(linearisation: Linearisation) -> Gradient:
     return gradient
 
 
-def unit_gradient_products(
-    linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient], signs: Tensor
-) -> UnitGradientProducts:
-    """Products of every unit's gradient with g, with the ``vectors`` and with each other (through ``signs``, (n,)).
+def unit_gradient_products(linearisation: Linearisation, gradient: Gradient, signs: Tensor) -> UnitGradientProducts:
+    """Products of every unit's gradient with g and with each other (through ``signs``, (n,)).
 
     ``gradient`` is g of the same linearisation.
     """
-    sums = _over_units(linearisation, gradient, vectors, signs, range(linearisation.n_units))
+    sums = _over_units(linearisation, gradient, [], signs, range(linearisation.n_units))
     with_batch = sums.products[0]
     different = with_batch.sum() - sums.squared_norms.sum()
     return UnitGradientProducts(
         squared_norms=sums.squared_norms,
         with_batch=with_batch,
         left_out=different - 2 * (with_batch - sums.squared_norms),
-        products=sums.products[1:],
         pair_squares=sums.pair_squares,
-        signed_sum=[sums.signed],
     )
+
+
+def products_by_passes(linearisation: Linearisation, gradient: Gradient, vectors: Sequence[Gradient]) -> Tensor:
+    """Products of every unit's gradient with the ``vectors``, (len(vectors), n_units) float64 on the CPU.
+
+    ``gradient`` is g of the same linearisation.
+    """
+    no_signs = torch.zeros(linearisation.n_units, dtype=torch.float64)
+    return _over_units(linearisation, gradient, vectors, no_signs, range(linearisation.n_units)).products[1:]
 
 
 def some_unit_gradient_products(
@@ -115,13 +114,12 @@ def some_unit_gradient_products(
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Sums:
     """Over m units: ``squared_norms`` (m,), ``products`` with g and the vectors (1 + vectors, m), the sum of squares
-    of pair products, sum_i g_i and sum_i s_i g_i, (P,)."""
+    of pair products, and sum_i g_i, (P,)."""
 
     squared_norms: Tensor
     products: Tensor
     pair_squares: float
     total: Tensor
-    signed: Tensor
 
 
 def _over_units(
@@ -199,9 +197,7 @@ def _accumulate(
         pair_squares += float(torch.dot(g, signed_sum)) ** 2
         total.add_(g)
         signed_sum.add_(g, alpha=float(signs[unit]))
-    return _Sums(
-        squared_norms=squared_norms, products=products, pair_squares=pair_squares, total=total, signed=signed_sum
-    )
+    return _Sums(squared_norms=squared_norms, products=products, pair_squares=pair_squares, total=total)
 
 
 def _flat(gradient: Gradient) -> Tensor:
