@@ -19,6 +19,7 @@ import spectral_reach as sr
 from spectral_reach.estimators import EstimatorOptions, estimate_trace
 from spectral_reach.estimators.subset import draw_units, generator
 from spectral_reach.jacobian.unit_backward import UnitBackward
+from spectral_reach.jacobian.unit_signs import unit_signs
 from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.linearisation import Linearisation, linearise
 from spectral_reach.measured.losses import cross_entropy
@@ -49,10 +50,10 @@ class Way:
     missing: str = ""
 
 
-def linearised(model: nn.Module, batch: Batch) -> Linearisation:
-    """The forward pass, and the gradient of the loss by the outputs."""
+def linearised(model: nn.Module, batch: Batch, unit_ids: Tensor | None = None) -> Linearisation:
+    """The forward pass, and the gradient of the loss by the outputs; ``unit_ids`` tell the probes of a part's units."""
     with leaving_no_trace(model):
-        return linearise(model, batch, cross_entropy, select_parameters(model, None), seed=0)
+        return linearise(model, batch, cross_entropy, select_parameters(model, None), seed=0, unit_ids=unit_ids)
 
 
 def unmeasured(linearisation: Linearisation) -> Linearisation:
@@ -71,7 +72,7 @@ def few_units(batch: Batch) -> int:
 
 
 def signs(shape: torch.Size, seed: int) -> Tensor:
-    """The Rademacher vector that ``estimator="batch"`` draws for this seed."""
+    """A Rademacher vector."""
     random = generator(seed, "probes", torch.device("cpu"))
     return torch.randint(0, 2, shape, generator=random).float().mul_(2).sub_(1)
 
@@ -88,10 +89,12 @@ def unit_norms_one_by_one(model: nn.Module, inputs: Tensor, v: Tensor) -> Tensor
 def _batch_fresh(model: nn.Module, batch: Batch) -> Draw:
     inputs, _ = batch
     parameters = list(model.parameters())
+    rows = linearised(model, batch)  # whose units tell the signs
 
     def draw(seed: int) -> float:
         outputs = model(inputs).logits.flatten(0, 1)
-        gradients = torch.autograd.grad(outputs, parameters, signs(outputs.shape, seed))
+        v = unit_signs(rows, outputs.shape[1], outputs.dtype, seed=seed, probe=0)
+        gradients = torch.autograd.grad(outputs, parameters, v)
         return sum(float(gradient.square().sum(dtype=torch.float64)) for gradient in gradients) / len(outputs)
 
     return draw
@@ -129,7 +132,7 @@ def _few_scratch(model: nn.Module, batch: Batch) -> Draw:
     def draw(seed: int) -> float:
         chosen = draw_units(len(inputs), few_units(batch), generator(seed, "units", inputs.device))
         part = inputs[chosen], targets[chosen]
-        return estimate_trace("per_unit", linearised(model, part), options(seed)).chi_net
+        return estimate_trace("per_unit", linearised(model, part, chosen), options(seed)).chi_net
 
     return draw
 

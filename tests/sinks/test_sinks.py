@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,8 @@ def wandb_records(folder: Path) -> Iterator[Any]:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            return  # being written
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
@@ -153,6 +156,17 @@ def wandb_records(folder: Path) -> Iterator[Any]:
             record.ParseFromString(parts)
             parts = b""
             yield record
+
+
+def finished_records(folder: Path) -> list[Any]:
+    """All records: W&B's own process goes on writing when ``finish`` has returned."""
+    until = time.monotonic() + 120
+    while True:
+        records = list(wandb_records(folder))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        assert time.monotonic() < until, "the run is not finished"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("loop_logs", [False, True])
@@ -168,7 +182,7 @@ def test_wandb_has_every_metric_and_the_loop_loses_none(
     run.finish()
     found: dict[str, dict[int, float]] = {}
     losses, axes = {}, {}
-    for record in wandb_records(tmp_path):
+    for record in finished_records(tmp_path):
         if record.WhichOneof("record_type") == "metric":
             axes[record.metric.name] = record.metric.step_metric
         if record.WhichOneof("record_type") == "history":

@@ -176,7 +176,7 @@ def test_every_draw_of_a_row_is_in_one_task(tmp_path: Path) -> None:
         ({"widths": []}, r"widths is \(\); expected at least one width"),
         ({"widths": 3}, "widths is 3; expected a list of whole numbers"),
         ({"averaged": 1}, "averaged is 1; expected at least 2"),
-        ({"compared": 17}, "compared is 17; expected at most averaged, 16"),
+        ({"compared": 9}, "compared is 9; expected at most averaged, 8"),
         ({"some_units": 9}, "some_units is 9; expected 1 to 8, the sequences"),
         ({"draws_per_task": 0}, "draws_per_task is 0; expected at least 1"),
     ],
