@@ -12,7 +12,7 @@ from typing import Any
 from spectral_reach.checkpoints.batches import Batches, batches_of
 from spectral_reach.checkpoints.data.load import NamedBatch
 from spectral_reach.checkpoints.kinds import Kind, kind_of
-from spectral_reach.checkpoints.loading import load_config, n_parameters
+from spectral_reach.checkpoints.loading import load_config
 from spectral_reach.checkpoints.losses import check_loss
 from spectral_reach.checkpoints.named_function import import_function
 from spectral_reach.checkpoints.preference import is_preference
@@ -76,10 +76,6 @@ class Plan:
             each.key: each for each in reversed(self.measurements) if not self.results.find(each.key, each.label)
         }
         return tuple(each for each in self.measurements if missing.get(each.key) is each)
-
-    def n_parameters(self) -> int:
-        """Trainable parameters of the first revision."""
-        return n_parameters(self.revisions[0], self.kind, self.request.load)
 
     def tokens(self) -> Mapping[str, int]:
         """How many tokens each batch holds, padding included; batches of something else are left out."""
