@@ -15,6 +15,7 @@ from spectral_reach.checkpoints.foresight import expected_memory
 from spectral_reach.checkpoints.loading import LoadOptions, outline
 from spectral_reach.checkpoints.plan import Plan, make_plan
 from spectral_reach.checkpoints.request import Request
+from spectral_reach.cli.measure_display import plan_lines
 from spectral_reach.decomposition import decompose as decomposing
 from spectral_reach.decomposition import memory
 
@@ -122,6 +123,13 @@ def test_a_network_that_looks_at_values(tmp_path: Path, monkeypatch: pytest.Monk
     network = outline(plan.revisions[0], plan.kind, plan.request.load)
     monkeypatch.setattr(type(network), "forward", lambda self, **inputs: float(inputs["input_ids"].sum()))
     assert expected_memory(plan, network) is None
+
+
+def test_too_little_is_said_before_the_weights_are_read(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    little, plenty = (list(plan_lines(planned(tmp_path, IDS, max_memory=limit))) for limit in (2**20, 2**40))
+    assert any(line.endswith("more than the 1 MiB of --max-memory") for line in little)
+    assert not any("--max-memory" in line for line in plenty)
 
 
 def test_parameters_that_there_are_not_are_told_before_the_weights_are_read(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _with_cache(outline: Any) -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, cached = logging.get_verbosity(), getattr(outline.config, "use_cache", None)
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.ERROR)
     if cached is not None:
         outline.config.use_cache = True
     try:
