@@ -105,7 +105,8 @@ def _with_cache(outline: Any) -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, cached = logging.get_verbosity(), getattr(outline.config, "use_cache", None)
-    logging.set_verbosity(logging.ERROR)
+    errors_only: Any = logging.set_verbosity_error
+    errors_only()
     if cached is not None:
         outline.config.use_cache = True
     try:
