@@ -224,6 +224,15 @@ def test_a_folder_a_class(folder: Path) -> None:
     assert load_images(f"{folder}?split=test", vit(num_labels=2)).batch["labels"].numel() == 2
 
 
+def test_a_folder_by_a_path_from_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    found, whole = (
+        load_images("set?split=train", vit(num_labels=2)),
+        load_images(f"{folder}?split=train", vit(num_labels=2)),
+    )
+    assert found.digest == whole.digest
+
+
 def test_folders_by_the_names_of_the_model(folder: Path) -> None:
     model = vit(id2label={0: "Light", 1: "Dark"}, label2id={"Light": 0, "Dark": 1})
     batch = load_images(f"{folder}/train", model).batch

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from small_checkpoints import bert, bert_classifier, image_processor, llama, pythia, tokenizer, vit
 
 from spectral_reach.checkpoints.kinds import Kind
-from spectral_reach.checkpoints.loading import LoadOptions, load_config, load_network, n_parameters
+from spectral_reach.checkpoints.loading import LoadOptions, load_config, load_network, outline
 from spectral_reach.checkpoints.processors import fingerprint, load_processor
 from spectral_reach.checkpoints.revisions import find_revisions
 
@@ -48,7 +48,11 @@ def test_the_network_that_was_saved(models: Path, name: str) -> None:
     assert not any(module.training for module in network.modules())
     state = network.state_dict()
     assert all(torch.equal(state[key], value) for key, value in saved.state_dict().items())
-    assert n_parameters(revision, kind, CPU) == sum(p.numel() for p in saved.parameters())
+    empty = outline(revision, kind, CPU)
+    assert {(n, p.shape, p.dtype) for n, p in empty.named_parameters()} == {
+        (n, p.shape, p.dtype) for n, p in saved.named_parameters()
+    }
+    assert all(tensor.is_meta for tensor in (*empty.parameters(), *empty.buffers()))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "auto"])

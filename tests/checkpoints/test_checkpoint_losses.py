@@ -227,27 +227,26 @@ def test_a_function_of_a_module_in_the_current_folder(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "message"),
+    ("name", "message"),
     [
         (
             "hinge",
-            ValueError,
             r"the loss is 'hinge'; expected one of model, cross_entropy, mse, dpo, or MODULE:FUNCTION",
         ),
-        ("my_own_losses:", ValueError, "expected MODULE:FUNCTION"),
-        (":smooth", ValueError, "expected MODULE:FUNCTION"),
-        ("no_such_losses:smooth", ValueError, "there is no module 'no_such_losses'; expected one in "),
-        ("my_own_losses.inner:smooth", ValueError, "'my_own_losses' is not a package|there is no module"),
-        ("my_own_losses:rough", ValueError, "has no 'rough'; its functions are Focal, smooth"),
-        ("my_own_losses:torch", TypeError, "is a module; expected a function"),
-        ("my_other_losses:number", TypeError, "is a int; expected a function"),
-        ("my_own_losses:Focal", TypeError, "is the class Focal; expected a function"),
-        ("my_broken_losses:smooth", ValueError, "importing my_broken_losses raised ZeroDivisionError"),
-        ("my_needy_losses:smooth", ValueError, "my_needy_losses imports no_such_package, which is not installed"),
+        ("my_own_losses:", "expected MODULE:FUNCTION"),
+        (":smooth", "expected MODULE:FUNCTION"),
+        ("no_such_losses:smooth", "there is no module 'no_such_losses'; expected one in "),
+        ("my_own_losses.inner:smooth", "'my_own_losses' is not a package|there is no module"),
+        ("my_own_losses:rough", "has no 'rough'; its functions are Focal, smooth"),
+        ("my_own_losses:torch", "is a module; expected a function"),
+        ("my_other_losses:number", "is a int; expected a function"),
+        ("my_own_losses:Focal", "is the class Focal; expected a function"),
+        ("my_broken_losses:smooth", "importing my_broken_losses raised ZeroDivisionError"),
+        ("my_needy_losses:smooth", "my_needy_losses imports no_such_package, which is not installed"),
     ],
 )
-def test_names_that_lead_nowhere(name: str, error: type[Exception], message: str, module: str) -> None:
-    with pytest.raises(error, match=message):
+def test_names_that_lead_nowhere(name: str, message: str, module: str) -> None:
+    with pytest.raises(ValueError, match=message):
         named(name)
 
 

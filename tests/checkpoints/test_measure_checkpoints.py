@@ -351,7 +351,7 @@ def test_in_parts_and_with_activations_made_anew(home: Path, steps: Path) -> Non
         for options in (
             {},
             {"micro_batch": 2},
-            {"micro_batch": 1, "checkpointing": True, "estimator": "per_unit"},
+            {"checkpointing": True, "estimator": "per_unit"},
             {"max_memory": 2**40},
             {"estimator": "per_unit"},
         )
@@ -379,14 +379,49 @@ def test_in_parts_and_with_activations_made_anew(home: Path, steps: Path) -> Non
         ({"out": "r.csv"}, r"expected a name that ends in \.parquet"),
         ({"parameters": []}, "parameters is empty"),
         ({"reference": "x"}, "no batch holds preference pairs"),
+        ({"loss": "hinge"}, "data 'a': the loss is 'hinge'; expected one of model"),
+        ({"loss": "dpo"}, "data 'a': loss 'dpo' is for preference pairs and the batch holds none"),
+        ({"loss": "math:pi"}, "loss 'math:pi' is a float; expected a function"),
         ({"max_length": 2, "data": {"a": "no/such/file.jsonl"}}, "data 'a': there is no"),
         ({"data": {}}, "has no data of its own; name some"),
     ],
 )
-def test_bad_input(home: Path, options: Mapping[str, Any], says: str) -> None:
+def test_bad_input_is_told_before_a_network_is_loaded(
+    home: Path, loads: list[str], options: Mapping[str, Any], says: str
+) -> None:
     arguments: dict[str, Any] = {"data": {"a": str(home / "prose.jsonl")}, **options}
     with pytest.raises(ValueError, match=says):
         sr.measure_checkpoints(home / "llama", **arguments)
+    assert loads == []
+
+
+def test_preferences_without_a_reference_are_told_before_a_network_is_loaded(home: Path, loads: list[str]) -> None:
+    with pytest.raises(ValueError, match="data 'p': a preference loss compares with a reference model and none is"):
+        sr.measure_checkpoints(home / "llama", data={"p": str(home / "pairs.jsonl")}, loss="dpo")
+    assert loads == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 20 bytes."), True),
+        (RuntimeError("something else"), False),
+    ],
+)
+@pytest.mark.parametrize("where", ["load_network", "decompose"])
+def test_memory_that_runs_out(
+    home: Path, error: Exception, told: bool, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(room, where, fail)
+    kind, says = (ValueError, r"llama.*memory\b|memory ran out .*llama") if told else (RuntimeError, "something else")
+    with pytest.raises(kind, match=says) as caught:
+        sr.measure_checkpoints(home / "llama", data={"a": str(home / "prose.jsonl")}, units=3)
+    if told:
+        assert ("--max-memory GIB" in str(caught.value)) == (where == "decompose")
 
 
 def test_a_loss_is_named(home: Path) -> None:

@@ -66,8 +66,9 @@ def test_a_dry_run_measures_nothing(hugging_face_folder: Path, tmp_path: Path) -
     assert result.exit_code == ExitCode.OK, result.output
     parameters = llama(16, **SHAPE).build(seed=1).num_parameters()
     flops = 6 * parameters * 2 * 64
-    size = f"{4 * parameters / 1024:.3g} KiB in float32, and their gradient as much"
+    size = f"{4 * parameters / 1024:.3g} KiB"
     assert f"causal-lm, {parameters:,} trainable parameters ({size}), 1 revision (main)" in result.stdout
+    assert "Memory: about " in result.stdout
     assert f"a: 2 training sequences of digits, {flops:.2g} FLOPs a forward and backward pass" in result.stdout
     # a and b are the same units: measured once.
     assert f"2 measurements, 0 of them are in {out}: 2 to make" in result.stdout

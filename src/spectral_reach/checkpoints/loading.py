@@ -103,17 +103,25 @@ def load_network(revision: Revision, kind: Kind, options: LoadOptions) -> PreTra
     return loaded
 
 
-def n_parameters(revision: Revision, kind: Kind, options: LoadOptions) -> int:
-    """How many parameters the network has, told from its configuration alone.
+def outline(revision: Revision, kind: Kind, options: LoadOptions) -> PreTrainedModel:
+    """The network on the meta device, in evaluation mode: shapes and precisions without values.
 
     Raises as ``load_config``.
     """
     if revision.run is not None:
-        return int(empty_network(revision).num_parameters(only_trainable=True))
+        of_run: Any = empty_network(revision)
+        of_run.eval()
+        made: PreTrainedModel = of_run.to("meta", dtype=None if options.dtype == "auto" else DTYPES[options.dtype])
+        return made
     config = load_config(revision, options)
+    dtype: Any = getattr(config, "dtype", None) if options.dtype == "auto" else DTYPES[options.dtype]
     with _told(revision, _CLASSES[kind][1]), torch.device("meta"):
-        empty = _auto(kind).from_config(config, trust_remote_code=options.trust_remote_code)
-    return int(empty.num_parameters(only_trainable=True))
+        empty: Any = _auto(kind).from_config(
+            config, trust_remote_code=options.trust_remote_code, dtype=dtype or torch.float32
+        )
+    empty.eval()
+    found: PreTrainedModel = empty
+    return found
 
 
 def _from_transformers(revision: Revision, kind: Kind, options: LoadOptions) -> PreTrainedModel:

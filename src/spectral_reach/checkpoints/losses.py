@@ -55,35 +55,45 @@ def resolve(
     Raises:
         ValueError, TypeError: the name, or that it does not go with the kind, the batch or the network.
     """
-    if name not in NAMES and ":" not in name:
-        raise ValueError(f"the loss is {name!r}; expected one of {', '.join(NAMES)}, or MODULE:FUNCTION")
+    check_loss(name, kind=kind, batch=batch, has_reference=reference is not None, beta=beta)
     if is_preference(batch):
-        return _of_pairs(name, kind, network, batch, reference, beta)
-    if name == "dpo":
-        raise ValueError(
-            "loss 'dpo' is for preference pairs and the batch holds none; expected data with the columns chosen and "
-            "rejected, or another loss"
-        )
+        assert reference is not None
+        return _of_pairs(name, network, batch, reference, beta)
     if name == "model":
         resolved, loss = own_loss(kind, network, batch)
         return ResolvedLoss(name=resolved, loss=loss, network=network, batch=batch)
     return ResolvedLoss(name=name, loss=import_function(name) if ":" in name else name, network=network, batch=batch)
 
 
-def _of_pairs(
-    name: str, kind: Kind, network: nn.Module, batch: Any, reference: nn.Module | Tensor | None, beta: float
-) -> ResolvedLoss:
+def check_loss(name: str, *, kind: Kind, batch: Any, has_reference: bool, beta: float) -> None:
+    """Find out without the network what ``resolve`` would say of the name, the kind and the batch.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    if name not in NAMES and ":" not in name:
+        raise ValueError(f"the loss is {name!r}; expected one of {', '.join(NAMES)}, or MODULE:FUNCTION")
+    if not is_preference(batch):
+        if name == "dpo":
+            raise ValueError(
+                "loss 'dpo' is for preference pairs and the batch holds none; expected data with the columns chosen "
+                "and rejected, or another loss"
+            )
+        return
     if name in NAMES and name != "dpo":
         raise ValueError(f"the batch holds preference pairs and the loss is {name!r}; expected dpo or MODULE:FUNCTION")
     if kind is not Kind.CAUSAL_LM:
         raise ValueError(f"the batch holds preference pairs and the model is a {kind} one; expected {Kind.CAUSAL_LM}")
-    if reference is None:
+    if not has_reference:
         raise ValueError(
             "a preference loss compares with a reference model and none is named; give --reference, the model that "
             "the preference training started from"
         )
     if not beta > 0:
         raise ValueError(f"beta is {beta}; expected more than 0")
+
+
+def _of_pairs(name: str, network: nn.Module, batch: Any, reference: nn.Module | Tensor, beta: float) -> ResolvedLoss:
     targets = reference if isinstance(reference, Tensor) else log_probabilities(reference, batch)
     pairs = len(batch["input_ids"])
     if targets.shape != (pairs, 2):

@@ -23,6 +23,7 @@ from spectral_reach.checkpoints.processors import fingerprint, load_processor
 from spectral_reach.checkpoints.request import Request, kind_named
 from spectral_reach.checkpoints.revision import Revision
 from spectral_reach.checkpoints.schema import SCHEMA, rows_of
+from spectral_reach.checkpoints.too_little_memory import too_little_memory_told
 from spectral_reach.decomposition.decompose import decompose
 from spectral_reach.decomposition.result import Decomposition
 from spectral_reach.measured.naming import about
@@ -31,6 +32,12 @@ from spectral_reach.measured.parameters import select_parameters
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_SMALLER = "expected room for the weights: load them with --dtype bfloat16 (in Python dtype=), or on another device"
+_FEWER = (
+    "expected room for the activations of all units, or fewer at a time: --max-memory GIB, --micro-batch 1, "
+    "--checkpointing, --max-length, --dtype bfloat16 (in Python of the same names, max_memory in bytes)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +113,8 @@ def measure_checkpoints(
         estimator, probes, noise_units: as in ``sr.decompose``.
         parameters: names of parameters or modules; None for all that are trainable.
         micro_batch, offload, max_memory: as in ``sr.decompose``.
-        checkpointing: measure with activation checkpointing, which is switched on for models that know it.
+        checkpointing: measure with activation checkpointing, which is switched on for models that know it; one unit
+            at a time, unless the estimator is ``"batch"``.
         seed: of the choice of units, of masks, and of probes.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float64"``, or ``"auto"`` for that of the file.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -210,13 +218,17 @@ def _measure_revision(
 ) -> None:
     told.tell("loading", revision)
     _check_processor(plan, revision)
-    network: Any = load_network(revision, plan.kind, plan.request.load)
+    with too_little_memory_told(f"{revision.label}: {_SMALLER}"):
+        network: Any = load_network(revision, plan.kind, plan.request.load)
     if plan.request.checkpointing:
         checkpoint_activations(network, revision.label)
     for each in measurements:
         told.tell("measuring", revision, each)
         where = f"{revision.label}, batch {each.batch.name!r}"
-        with about(where if each.against is None else f"{where} against {each.against.name!r}"):
+        with (
+            about(where if each.against is None else f"{where} against {each.against.name!r}"),
+            too_little_memory_told(_FEWER),
+        ):
             found, loss = _measured(plan, network, each, references)
         request = plan.request
         plan.results.append(
@@ -269,7 +281,7 @@ def _measured(
             noise_units=request.noise_units,
             parameters=selection,
             seed=request.data_options.seed,
-            micro_batch=request.micro_batch,
+            micro_batch=request.units_at_a_time,
             checkpointing=request.checkpointing,
             offload=request.offload,
             max_memory=request.max_memory,

@@ -17,8 +17,7 @@ def import_function(name: str) -> Callable[..., Tensor]:
     """The callable that ``name`` stands for. Modules in the current folder come first, as with ``python -m``.
 
     Raises:
-        ValueError: there is no such module or attribute, or the module cannot be imported.
-        TypeError: it is not callable.
+        ValueError: there is no such module or attribute, the module cannot be imported, or it is no function.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -47,7 +46,7 @@ def import_function(name: str) -> Callable[..., Tensor]:
         ) from error
     if not callable(found) or isinstance(found, type):
         what = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
-        raise TypeError(f"loss {name!r} is {what}; expected a function (outputs, targets) -> scalar")
+        raise ValueError(f"loss {name!r} is {what}; expected a function (outputs, targets) -> scalar")
     loss: Callable[..., Tensor] = found
     return loss
 

@@ -12,7 +12,8 @@ from typing import Any
 from spectral_reach.checkpoints.batches import Batches, batches_of
 from spectral_reach.checkpoints.data.load import NamedBatch
 from spectral_reach.checkpoints.kinds import Kind, kind_of
-from spectral_reach.checkpoints.loading import load_config, n_parameters
+from spectral_reach.checkpoints.loading import load_config
+from spectral_reach.checkpoints.losses import check_loss
 from spectral_reach.checkpoints.named_function import import_function
 from spectral_reach.checkpoints.preference import is_preference
 from spectral_reach.checkpoints.request import Request
@@ -22,6 +23,7 @@ from spectral_reach.checkpoints.revisions import find_revisions
 from spectral_reach.checkpoints.run_network import kind_of_run
 from spectral_reach.checkpoints.schema import Key, Label
 from spectral_reach.checkpoints.settings import Settings, names_of
+from spectral_reach.measured.naming import about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +77,6 @@ class Plan:
         }
         return tuple(each for each in self.measurements if missing.get(each.key) is each)
 
-    def n_parameters(self) -> int:
-        """Trainable parameters of the first revision."""
-        return n_parameters(self.revisions[0], self.kind, self.request.load)
-
     def tokens(self) -> Mapping[str, int]:
         """How many tokens each batch holds, padding included; batches of something else are left out."""
         found = {}
@@ -105,6 +103,15 @@ def make_plan(request: Request) -> Plan:
     kind = _kind(request, revisions[0], config)
     batches = batches_of(request, revisions[0], kind, config)
     reference = _reference(request, batches)
+    for name, named in batches.by_name.items():
+        with about(f"data {name!r}"):
+            check_loss(
+                request.loss,
+                kind=kind,
+                batch=named.batch,
+                has_reference=reference is not None,
+                beta=request.beta,
+            )
     settings = _settings(request, kind, reference)
     return Plan(
         request=request,
@@ -188,7 +195,7 @@ def _reference(request: Request, batches: Batches) -> Revision | None:
             raise ValueError("a reference model is named and no batch holds preference pairs; leave out --reference")
         return None
     if request.reference is None:
-        return None  # told by what resolves the loss, which knows what it is for
+        return None  # told by check_loss, which knows what it is for
     model, mark, name = request.reference.rpartition("@")
     if not mark or Path(request.reference).exists():
         model, name = request.reference, ""

@@ -47,9 +47,20 @@ class Request:
     load: LoadOptions = field(default_factory=LoadOptions)
 
     @property
+    def units_at_a_time(self) -> int | None:
+        """Units of a pass, as far as that is said.
+
+        One under activation checkpointing: layer rules, which tell several apart, cannot read what is not kept, and
+        another estimator in their place would give other values. Probes over the whole batch need no rules.
+        """
+        if self.micro_batch is None and self.max_memory is None and self.checkpointing and self.estimator != "batch":
+            return 1
+        return self.micro_batch
+
+    @property
     def in_parts(self) -> bool:
         """Whether batches are measured a few units at a time."""
-        return self.micro_batch is not None or self.max_memory is not None
+        return self.units_at_a_time is not None or self.max_memory is not None
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, str):

@@ -6,7 +6,7 @@ A measurement of one revision on one batch, or on a pair, is one row for each qu
 ``commit``                    the commit on the hub, or ``sha256:`` of a local folder's configuration and weights
 ``step``                      updates that had been made; null where it is not known
 ``batch``, ``against``        names of the batches: a gradient step on ``batch``, felt by ``against`` (null without one)
-``loss_function``             as it was asked for
+``loss_function``             the loss by its name; ``model`` is told as what it is, for example ``cross_entropy``
 ``quantity``                  see ``QUANTITIES``
 ``value``, ``stderr``         NaN where undefined; ``stderr`` 0 where there is no error for this batch
 ``undefined``                 why the value is NaN, else null

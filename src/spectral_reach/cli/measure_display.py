@@ -30,19 +30,18 @@ _COLUMNS = {
     "chi_pos unbiased": ("chi_pos_unbiased", "chi_pos_unbiased_stderr"),
 }
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
-
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """What there is to do, a line each."""
+    from spectral_reach.checkpoints.foresight import expected_memory
+    from spectral_reach.checkpoints.loading import outline
     from spectral_reach.decomposition.memory import told
 
     names = [each.name for each in plan.revisions]
     shown = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:3])}, ..., {names[-1]}"
-    parameters = plan.n_parameters()
-    # A gradient is as large as the weights; what activations take is told where --max-memory is too little for them.
-    dtype = plan.request.load.dtype
-    weights = "" if dtype == "auto" else f" ({told(parameters * _BYTES[dtype])} in {dtype}, and their gradient as much)"
+    network = outline(plan.revisions[0], plan.kind, plan.request.load)
+    parameters = network.num_parameters(only_trainable=True)
+    weights = f" ({told(sum(p.numel() * p.itemsize for p in network.parameters()))})"
     revisions = f"{len(names)} revision{'s' * (len(names) != 1)} ({shown})"
     yield f"{plan.request.model}: {plan.kind}, {parameters:,} trainable parameters{weights}, {revisions}"
     tokens = plan.tokens()
@@ -51,6 +50,11 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"  {name}: {batch.description}{cost}"
     for first, second in plan.request.pairs:
         yield f"  {first},{second}: a step on {first}, felt by {second}"
+    expected = expected_memory(plan, network)
+    if expected is not None:
+        limit = plan.request.max_memory
+        more = "" if limit is None or expected.peak <= limit else f", more than the {told(limit)} of --max-memory"
+        yield f"Memory: about {expected}{more}"
     total, left = len({each.key for each in plan.measurements}), len(plan.to_do)
     found = "" if plan.request.out is None else f", {total - left} of them are in {plan.request.out}"
     yield f"{total} measurement{'s' * (total != 1)}{found}: {left} to make"

@@ -24,7 +24,7 @@ from spectral_reach.jacobian.vjp import Gradient
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.micro_batches import MicroBatches
 
-_OF_OUTPUTS = 4
+OF_OUTPUTS = 4
 """Tensors of the size of a unit's outputs, at least in float32: residuals, their exponentials, gradients in flight."""
 _COPIES = 3
 """Of the gradient of the largest parameter: as it comes, in float32, and where it is multiplied."""
@@ -35,6 +35,8 @@ _NOISE_UNITS = 8
 """Units whose products tell the errors where the caller names no number: each costs a pass or more of its own."""
 _BY_UNIT = 1.5
 """Several units at a time are told apart by layer rules, which keep products of activations beside these."""
+_BUDGET = 2**28
+"""Of batched products, as ``sr.decompose`` has it by itself."""
 _IN_TRIAL = 3
 """Units of a pass in which layer rules are tried out beside that of the micro-batch."""
 
@@ -87,9 +89,8 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: Estimato
     parameters = list(first.parameters.values())
     device = parameters[0].device
     elsewhere = options.offload and device.type != "cpu"
-    sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * _bytes_of_sum(parameters)
-    of_batch = sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters)
-    of_unit = max(batch.bytes_of_unit(_OF_OUTPUTS) for batch in batches.values())
+    of_batch = _of_batch(parameters, is_pair=len(batches) > 1, elsewhere=elsewhere)
+    of_unit = max(batch.bytes_of_unit(OF_OUTPUTS) for batch in batches.values())
     in_use = memory_in_use(device)
     left = int((max_memory - in_use) / _MARGIN) - of_batch
     least_room = 0
@@ -112,6 +113,41 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: Estimato
         micro_batch=next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) <= left),
         room=None if elsewhere else left - of_unit,
     )
+
+
+def foreseen(
+    parameters: list[nn.Parameter],
+    *,
+    of_unit: int,
+    n_units: int,
+    micro_batch: int | None,
+    max_memory: int | None,
+    is_pair: bool,
+    elsewhere: bool,
+    in_use: int,
+) -> MemoryPlan:
+    """The same before the model is there: from parameters and a count of ``of_unit`` bytes on the meta device.
+
+    Args:
+        parameters: theta.
+        of_unit: what a forward pass of one unit keeps, and ``OF_OUTPUTS`` tensors of the size of its outputs.
+        n_units: of the largest batch.
+        micro_batch, max_memory: as in ``sr.decompose``. Where one unit is too much for ``max_memory``, the ``peak`` is
+            above it.
+        is_pair: two batches are measured together.
+        elsewhere: sums of gradients are off-loaded.
+        in_use: bytes, weights included.
+    """
+    of_batch = _of_batch(parameters, is_pair=is_pair, elsewhere=elsewhere)
+    size = n_units if micro_batch is None else min(micro_batch, n_units)
+    whole = _bytes_of_sum(parameters)
+    room = 0 if is_pair or elsewhere else min(n_units * whole, max(_BUDGET, 2 * whole))
+    if max_memory is not None:
+        left = int((max_memory - in_use) / _MARGIN) - of_batch
+        if micro_batch is None:
+            size = next((some for some in range(n_units, 0, -1) if _of_units(some, of_unit) <= left), 1)
+        room = max(0, min(room, left - of_unit))
+    return MemoryPlan(in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=size, room=room)
 
 
 def noise_units_of(n_units: int, options: EstimatorOptions) -> int:
@@ -141,6 +177,11 @@ def told(amount: int) -> str:
         if amount >= size:
             return f"{amount / size:.3g} {unit}"
     return f"{amount / 2**10:.3g} KiB"
+
+
+def _of_batch(parameters: list[nn.Parameter], *, is_pair: bool, elsewhere: bool) -> int:
+    sums = 0 if elsewhere else (4 if is_pair else 1) * _bytes_of_sum(parameters)
+    return sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters)
 
 
 def _bytes_of_sum(parameters: list[nn.Parameter]) -> int:

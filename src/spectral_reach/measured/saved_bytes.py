@@ -49,7 +49,7 @@ def counted(model: nn.Module, *, checkpointed: bool) -> Iterator[SavedBytes]:
         checkpointed: leave activation checkpointing on; its parts keep their inputs only.
     """
     found = SavedBytes()
-    graph = _Counter(own={t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())})
+    graph = _Counter(own={_place_of(t) for t in (*model.parameters(), *model.buffers())})
     block: list[_Counter] = []
 
     def pack(tensor: Tensor) -> None:
@@ -92,14 +92,21 @@ class _Counter:
 
     def count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        address = storage.data_ptr()
-        if address in self.own:
+        place = _place_of(tensor)
+        if place in self.own:
             return
-        met: Any = self._met.get(address)  # torch leaves these without types
+        met: Any = self._met.get(place)  # torch leaves these without types
         if met is not None and not met.expired():
             return
-        self._met[address] = _weak(storage)
+        self._met[place] = _weak(storage)
         self.bytes += storage.nbytes()
+
+
+def _place_of(tensor: Tensor) -> int:
+    """Where the storage itself is: its contents are nowhere on the meta device."""
+    storage: Any = tensor.untyped_storage()
+    place: int = storage._cdata
+    return place
 
 
 def _nothing(packed: object) -> Tensor:

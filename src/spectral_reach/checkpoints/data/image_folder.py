@@ -23,9 +23,8 @@ class ImageFolder:
         return len(self._images)
 
     def row(self, index: int, columns: Collection[str]) -> Mapping[str, Any]:
-        """The path of an image and its class."""
-        image, label = self._images[index]
-        return {"image": str(image), "label": label}
+        """The path of an image from the folder on, and its class."""
+        return {"image": self.where(index), "label": self._images[index][1]}
 
     def where(self, index: int) -> str:
         """The path of the image from the folder on."""
