@@ -4,6 +4,8 @@ Weights are there already. A measurement adds
 
 - *for the batch*: the sum of its gradients, as large as theta, of a pair four of them; and in a pass the gradients of
   the largest parameter;
+- *for chi_net*: gradients of an output direction, or sums of those of each probe, and what leads from the outputs'
+  readout to probes of its hidden space;
 - *for each unit of a micro-batch*: what its forward pass keeps for the backward passes, counted in a pass that keeps
   nothing, and a few tensors of the size of its outputs and of its largest activation;
 - *for the errors of noise-corrected values*: gradients of a few units, of as many entries at a time as there is room.
@@ -20,6 +22,8 @@ import torch
 from torch import nn
 
 from spectral_reach.estimators import EstimatorOptions
+from spectral_reach.estimators.batch import Batch as ProbesOverBatch
+from spectral_reach.estimators.exact import AUTO_DIRECTIONS, Exact, n_directions
 from spectral_reach.jacobian.vjp import Gradient
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.micro_batches import MicroBatches
@@ -37,6 +41,10 @@ _BY_UNIT = 1.5
 """Several units at a time are told apart by layer rules, which keep products of activations beside these."""
 _IN_TRIAL = 3
 """Units of a pass in which layer rules are tried out beside that of the micro-batch."""
+_OF_DIRECTION = 2
+"""Gradients of a direction as they come, and for their squares."""
+_OF_HIDDEN = 6
+"""Matrices in float64 that the eigenvectors of a readout take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +53,11 @@ class MemoryPlan:
 
     Attributes:
         in_use: before it begins, weights included.
-        of_batch: sums of gradients, and those of the largest parameter in a pass.
+        of_batch: sums of gradients, and those of the largest parameter in a pass; what chi_net takes at the least.
         of_unit: for a unit that is alone in its pass.
         micro_batch: units at a time.
         room: for the gradients of some units that are multiplied with each other; None where they are elsewhere.
+        memory_budget: for batched products.
     """
 
     in_use: int
@@ -56,6 +65,7 @@ class MemoryPlan:
     of_unit: int
     micro_batch: int
     room: int | None
+    memory_budget: int
 
     @property
     def peak(self) -> int:
@@ -72,12 +82,13 @@ class MemoryPlan:
         )
 
 
-def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: EstimatorOptions) -> MemoryPlan:
+def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, options: EstimatorOptions) -> MemoryPlan:
     """As many units at a time as fit.
 
     Args:
         batches: one, or the two of a pair, by a name for errors.
         max_memory: bytes, on the device of the model, weights included.
+        estimator: of chi_net.
         options: of the measurement. Sums of gradients that are off-loaded from a GPU do not count.
 
     Raises:
@@ -87,17 +98,24 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: Estimato
     parameters = list(first.parameters.values())
     device = parameters[0].device
     elsewhere = options.offload and device.type != "cpu"
-    sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * _bytes_of_sum(parameters)
-    of_batch = sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters)
+    of_sum = _bytes_of_sum(parameters)
+    sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * of_sum
+    of_probes = 0 if elsewhere else options.probes * of_sum
+    of_trace = max(_of_trace(batch, estimator, options, of_sum, of_probes) for batch in batches.values())
+    of_batch = sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters) + of_trace
+    # Several units that layer rules cannot tell apart: ``auto`` takes probes over all of them.
+    of_several = of_probes if estimator == "auto" else 0
     of_unit = max(batch.bytes_of_unit(_OF_OUTPUTS) for batch in batches.values())
     in_use = memory_in_use(device)
     left = int((max_memory - in_use) / _MARGIN) - of_batch
     least_room = 0
     if len(batches) == 1 and not elsewhere:
         multiplied = noise_units_of(first.extent.n_units, options)
-        least_room = multiplied * _bytes_of_sum(parameters) // _MOST_PASSES
+        least_room = multiplied * of_sum // _MOST_PASSES
     if left < of_unit + least_room:
-        least = MemoryPlan(in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room)
+        least = MemoryPlan(
+            in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room, memory_budget=1
+        )
         raise ValueError(
             f"max_memory is {told(max_memory)}, and one unit of {' and '.join(map(repr, batches))} takes {least}; "
             f"expected {told(least.peak)} or more: allow more, take shorter units, "
@@ -105,12 +123,14 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, options: Estimato
             + (", or offload=True" if not options.offload and device.type != "cpu" else "")
         )
     most = 1 if first.checkpointed else max(batch.extent.n_units for batch in batches.values())
+    size = next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) + of_several <= left)
     return MemoryPlan(
         in_use=in_use,
         of_batch=of_batch,
         of_unit=of_unit,
-        micro_batch=next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) <= left),
+        micro_batch=size,
         room=None if elsewhere else left - of_unit,
+        memory_budget=max(1, min(options.memory_budget, left + of_trace - _of_units(size, of_unit))),
     )
 
 
@@ -128,6 +148,22 @@ def default_room(gradient: Gradient, budget: int) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(budget, min(room, (free + unused) // 3))
+
+
+def _of_trace(batch: MicroBatches, estimator: str, options: EstimatorOptions, of_sum: int, of_probes: int) -> int:
+    """What chi_net takes at the least beside the passes."""
+    if estimator == ProbesOverBatch.name:
+        return of_probes
+    few = n_directions(batch.extent, options) <= AUTO_DIRECTIONS
+    if estimator == Exact.name or (estimator == "auto" and few):
+        return _OF_DIRECTION * of_sum
+    # Probes of a hidden state h take the eigenvectors of a K x D readout, and its weight in float32.
+    K, found = batch.extent.n_outputs, [0]
+    for weight in batch.model.parameters():
+        if weight.ndim == 2 and K in weight.shape:
+            copied = 0 if weight.requires_grad else _bytes_of_sum([weight])  # else among those of the largest parameter
+            found.append(copied + _OF_HIDDEN * 8 * min(weight.shape) ** 2)
+    return max(found)
 
 
 def _of_units(size: int, of_unit: int) -> int:
