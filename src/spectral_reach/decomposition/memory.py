@@ -25,11 +25,14 @@ from spectral_reach.estimators import EstimatorOptions
 from spectral_reach.estimators.batch import Batch as ProbesOverBatch
 from spectral_reach.estimators.exact import AUTO_DIRECTIONS, Exact, n_directions
 from spectral_reach.jacobian.vjp import Gradient
+from spectral_reach.measured.losses import is_own
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.micro_batches import MicroBatches
 
-_OF_OUTPUTS = 4
+_OF_OUTPUTS = 5
 """Tensors of the size of a unit's outputs, at least in float32: residuals, their exponentials, gradients in flight."""
+_OF_CALLERS_LOSS = 2
+"""More of them where the loss is a function of the caller's, whose gradient is autograd's."""
 _COPIES = 3
 """Of the gradient of the largest parameter: as it comes, in float32, and where it is multiplied."""
 _MARGIN = 1.1
@@ -41,6 +44,8 @@ _BY_UNIT = 1.5
 """Several units at a time are told apart by layer rules, which keep products of activations beside these."""
 _IN_TRIAL = 3
 """Units of a pass in which layer rules are tried out beside that of the micro-batch."""
+_IN_FLOAT64 = 2**26
+"""Bytes of stretches of two gradients that are multiplied in float64, where they are that long."""
 _OF_DIRECTION = 2
 """Gradients of a direction as they come, and for their squares."""
 _OF_HIDDEN = 6
@@ -102,10 +107,12 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, o
     sums = 0 if elsewhere else (1 if len(batches) == 1 else 4) * of_sum
     of_probes = 0 if elsewhere else options.probes * of_sum
     of_trace = max(_of_trace(batch, estimator, options, of_sum, of_probes) for batch in batches.values())
-    of_batch = sums + _COPIES * max(_bytes_of_sum([p]) for p in parameters) + of_trace
+    largest = max(_bytes_of_sum([p]) for p in parameters)
+    of_batch = sums + _COPIES * largest + min(4 * largest, _IN_FLOAT64) + of_trace
     # Several units that layer rules cannot tell apart: ``auto`` takes probes over all of them.
     of_several = of_probes if estimator == "auto" else 0
-    of_unit = max(batch.bytes_of_unit(_OF_OUTPUTS) for batch in batches.values())
+    of_outputs = _OF_OUTPUTS + (0 if is_own(first.loss) else _OF_CALLERS_LOSS)
+    of_unit = max(batch.bytes_of_unit(of_outputs) for batch in batches.values())
     in_use = memory_in_use(device)
     left = int((max_memory - in_use) / _MARGIN) - of_batch
     least_room = 0

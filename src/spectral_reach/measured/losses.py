@@ -51,6 +51,11 @@ def resolve_loss(loss: Loss) -> LossFunction:
     return loss
 
 
+def is_own(loss: LossFunction) -> bool:
+    """Whether it has a name here, and a gradient that takes no pass of autograd."""
+    return loss in _BY_NAME.values()
+
+
 class LossGradient:
     """The loss of labelled outputs, and r = N dL/df when it is asked for.
 
@@ -77,7 +82,7 @@ class LossGradient:
         with torch.no_grad():
             self.value = self._value(*self._arguments()).item()
         """L, the mean over samples."""
-        if loss not in _BY_NAME.values():
+        if not is_own(loss):
             with torch.autocast(self._outputs.device.type, enabled=False):
                 _check_mean(loss, self.value, *self._arguments(), _parts_of(rows))
 
@@ -155,7 +160,7 @@ def check_mean_of_two(loss: LossFunction, first: tuple[Tensor, Tensor], second: 
     Raises:
         ValueError: it is none.
     """
-    if loss in _BY_NAME.values():
+    if is_own(loss):
         return
     outputs, targets = (torch.cat(both) for both in zip(first, second, strict=True))
     with torch.no_grad(), torch.autocast(outputs.device.type, enabled=False):

@@ -6,6 +6,7 @@ forward pass that another one repeats, which is found out first, on two units wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -21,7 +22,7 @@ from spectral_reach.measured.checkpointing import activations_kept
 from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.linearisation import Linearisation, linearise
-from spectral_reach.measured.losses import LossFunction, LossGradient, check_mean_of_two
+from spectral_reach.measured.losses import LossFunction, check_mean_of_two
 from spectral_reach.measured.rows import IGNORE_INDEX, NoLabelledRowsError, labelled_rows, samples_of_units
 from spectral_reach.measured.saved_bytes import counted
 
@@ -66,15 +67,22 @@ class MicroBatches:
         shape = (self._batch.n_units, *outputs.shape[1:])
         samples = samples_of_units(shape, self._batch.targets, causal_shift=self._shift)
         self._check_alone(pair, outputs, together)
+        del together
+        rows = labelled_rows(outputs, self._batch.take(pair[:1]).targets, causal_shift=self._shift)
         self._passed = self._batch_without_labels(pair[:1], outputs)
         self.units = samples.nonzero().squeeze(1)
         """Where the labelled units stand in the batch, (n_units,) int64 on the CPU."""
-        self.extent = Extent(samples_of_unit=samples[self.units], n_outputs=self._n_outputs)
+        self.extent = Extent(samples_of_unit=samples[self.units], n_outputs=rows.outputs[0].numel())
 
     @property
     def model(self) -> nn.Module:
         """Whose batch it is."""
         return self._model
+
+    @property
+    def loss(self) -> LossFunction:
+        """Of which."""
+        return self._loss
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -166,23 +174,20 @@ class MicroBatches:
             ) from error
 
     def _check_alone(self, pair: Tensor, first_alone: Tensor, together: Tensor) -> None:
-        """A unit has the outputs beside another that it has alone, and the loss is a mean over their samples."""
-        if len(pair) == 2:
-            alone = first_alone
-            if bool(_is_labelled(self._batch)[pair[1]]):  # else padding, of which outputs may not be finite
-                alone = torch.cat([alone, self._without_graph(self._batch.take(pair[1:]))[1]])
-            tolerance = min(8e3 * torch.finfo(alone.dtype).eps, 0.05)
-            difference, size = float((together[: len(alone)] - alone).norm()), float(alone.norm())
-            if not difference <= tolerance * size:
-                raise ValueError(
-                    f"a unit has other outputs beside another one than alone (they differ by {difference / size:.2g} "
-                    "of their size); expected units that do not see each other, to measure them in micro-batches: "
-                    "leave micro_batch out"
-                )
-        targets = self._batch.targets[pair.to(self._batch.targets.device)]
-        rows = labelled_rows(together, targets, causal_shift=self._shift)
-        LossGradient(self._loss, rows)
-        self._n_outputs = rows.outputs[0].numel()
+        """A unit has the outputs beside another that it has alone. One after the other, for outputs may be large."""
+        if len(pair) == 1:
+            return
+        found = [_deviation(together[:1], first_alone)]
+        if bool(_is_labelled(self._batch)[pair[1]]):  # else padding, of which outputs may not be finite
+            found.append(_deviation(together[1:], self._without_graph(self._batch.take(pair[1:]))[1]))
+        difference, size = (math.hypot(*each) for each in zip(*found, strict=True))
+        tolerance = min(8e3 * torch.finfo(together.dtype).eps, 0.05)
+        if not difference <= tolerance * size:
+            raise ValueError(
+                f"a unit has other outputs beside another one than alone (they differ by {difference / size:.2g} "
+                "of their size); expected units that do not see each other, to measure them in micro-batches: "
+                "leave micro_batch out"
+            )
 
     def _batch_without_labels(self, unit: Tensor, outputs: Tensor) -> Batch:
         """What is passed to the model: without labels where these change no output, for a loss of the model's own that
@@ -198,6 +203,11 @@ class MicroBatches:
         except Exception:  # whatever a model raises that makes its inputs of the labels
             return self._batch
         return bare if all(torch.equal(each, outputs) for each in found) else self._batch
+
+
+def _deviation(together: Tensor, alone: Tensor) -> tuple[float, float]:
+    """Norms of the difference and of the second."""
+    return float((together - alone).norm()), float(alone.norm())
 
 
 def _other_labels(labels: Tensor) -> Tensor:
