@@ -60,6 +60,16 @@ def test_noise_and_signal(signal: float, noise: float, text: str) -> None:
     assert (warning.step, warning.rows) == (1000, 20)
 
 
+@pytest.mark.parametrize(("signal", "share"), [(-0.2, "at least 100%"), (1.1, "at most 0%")])
+def test_shares_beyond_all_of_it(signal: float, share: str) -> None:
+    """A corrected value below 0 or above the squared gradient comes about by chance."""
+    [warning] = early_warnings(rows_of(np.random.default_rng(0), signal=signal, noise=0.01))
+    assert warning.kind == "gradient_noise"
+    assert warning.text.startswith(f"{share} of the squared gradient is noise")
+    assert "inf" not in warning.text
+    assert "-" not in warning.text
+
+
 def test_a_position_that_no_longer_falls() -> None:
     [warning] = early_warnings(rows_of(np.random.default_rng(1), slope=0, noise=0.05))
     assert warning.kind == "flat_position"

@@ -1,6 +1,7 @@
 """Updates as a training loop makes them: what is recorded of each, when, and that training does not notice."""
 
 import math
+from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,33 @@ def test_columns_may_not_have_the_names_of_fields() -> None:
     for name in ("linear", "cumulated_change", "updates"):
         with pytest.raises(ValueError, match=f"column '{name}' has the name of a field"):
             tracker.measure(0, make_batch(0), **{name: 1.0})
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
+def test_a_loop_may_fill_one_batch_again(kind: type[Any]) -> None:
+    """Also where it is a mapping that torch does not know, as a BatchEncoding."""
+
+    class Named(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    rows = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = Named(4, 3)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+        batch = kind(x=torch.empty(8, 4), labels=torch.empty(8, dtype=torch.int64))
+        with sr.Tracker(model, schedule=lambda step: False, updates=1) as tracker:
+            for step in range(3):
+                inputs, targets = make_batch(step)
+                if again:
+                    batch["x"].copy_(inputs)
+                    batch["labels"].copy_(targets)
+                else:
+                    batch = kind(x=inputs, labels=targets)
+                tracker.measure(step, batch)
+                optimiser.zero_grad()
+                F.cross_entropy(model(batch["x"]), batch["labels"]).backward()
+                optimiser.step()
+        rows.append([row["change"] for row in tracker.updates])
+    assert rows[0] == rows[1]

@@ -14,10 +14,11 @@ from torch.utils import _pytree as pytree
 from spectral_reach.checkpoints.activation_checkpointing import checkpoint_activations
 from spectral_reach.checkpoints.plan import Plan
 from spectral_reach.checkpoints.preference import PreferenceModel, is_preference
-from spectral_reach.decomposition.memory import OF_OUTPUTS, MemoryPlan, foreseen
+from spectral_reach.decomposition.memory import MemoryPlan, foreseen, outputs_a_unit
 from spectral_reach.measured.batch import output_tensor
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.parameters import select_parameters
+from spectral_reach.measured.rows import IGNORE_INDEX
 from spectral_reach.measured.saved_bytes import counted
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
     checkpointed = request.checkpointing or request.estimator == "batch"
     batches = [named.batch for named in plan.batches.by_name.values()]
     try:
-        of_unit = max(_bytes_of_unit(outline, batch, checkpointed=checkpointed) for batch in batches)
+        own_loss = request.loss in ("model", "cross_entropy", "mse")
+        found = [_of_unit(outline, batch, checkpointed=checkpointed, own_loss=own_loss) for batch in batches]
     except Exception:  # what models raise that look at values, of which there are none
         return None
     # As where the weights are there.
@@ -50,8 +52,13 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
     device = request.load.place
     weights = sum(t.numel() * t.itemsize for t in (*outline.parameters(), *outline.buffers()))
     return foreseen(
+        outline,
         parameters,
-        of_unit=of_unit,
+        of_unit=max(bytes_ for bytes_, _ in found),
+        n_outputs=max(n_outputs for _, n_outputs in found),
+        n_samples=max(_n_labels(batch) for batch in batches),
+        estimator=request.estimator,
+        probes=request.probes,
         n_units=max(_n_units(batch) for batch in batches),
         micro_batch=1 if alone else request.units_at_a_time,
         max_memory=request.max_memory,
@@ -61,7 +68,8 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
     )
 
 
-def _bytes_of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool) -> int:
+def _of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool, own_loss: bool) -> tuple[int, int]:
+    """Bytes that one unit takes, and K."""
     network: nn.Module = PreferenceModel(outline) if is_preference(batch) else outline
     dtype = next(outline.parameters()).dtype
 
@@ -88,7 +96,15 @@ def _bytes_of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool) 
             returned = network(pytree.tree_map(one, batch[0]))
         outputs = output_tensor(returned)
     size = torch.promote_types(outputs.dtype, torch.float32).itemsize
-    return found.total + OF_OUTPUTS * outputs.numel() * size
+    return found.total + outputs_a_unit(own_loss=own_loss) * outputs.numel() * size, outputs.shape[-1]
+
+
+def _n_labels(batch: Any) -> int:
+    """Samples, those included that a causal shift drops."""
+    if is_preference(batch):
+        return _n_units(batch)
+    targets = batch["labels"] if isinstance(batch, Mapping) else batch[1]
+    return len(targets) if targets.dtype.is_floating_point else int(targets.ne(IGNORE_INDEX).sum())
 
 
 def _n_units(batch: Any) -> int:

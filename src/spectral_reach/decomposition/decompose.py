@@ -101,11 +101,11 @@ def decompose(
         with leaving_no_trace(prepared.model):
             a = prepared.micro_batches(batch, checkpointed=checkpointed)
             if against is None:
-                (a,), options = _sized({"batch": a}, size, limit, options)
+                (a,), options = _sized({"batch": a}, size, limit, estimator, options)
                 return one_batch_in_parts(a, estimator, options)
             with about("against"):
                 b = prepared.micro_batches(against, checkpointed=checkpointed)
-            (a, b), options = _sized({"batch": a, "against": b}, size, limit, options)
+            (a, b), options = _sized({"batch": a, "against": b}, size, limit, estimator, options)
             return two_batches_in_parts(a, b, estimator, options)
     with leaving_no_trace(prepared.model):
         first = prepared.linearise(batch, checkpointed=checkpointed)
@@ -156,7 +156,11 @@ def decompose_in_step(
 
 
 def _sized(
-    batches: Mapping[str, MicroBatches], size: int | None, limit: int | None, options: EstimatorOptions
+    batches: Mapping[str, MicroBatches],
+    size: int | None,
+    limit: int | None,
+    estimator: str,
+    options: EstimatorOptions,
 ) -> tuple[list[MicroBatches], EstimatorOptions]:
     """The batches in parts of so many units, or of as many as fit.
 
@@ -164,13 +168,14 @@ def _sized(
         ValueError: they do not fit.
     """
     if limit is not None:
-        planned = plan(batches, limit, options)
+        planned = plan(batches, limit, estimator, options)
         if size is not None and size > planned.micro_batch:
             raise ValueError(
                 f"micro_batch={size} does not fit into max_memory, {told(limit)}; expected {planned.micro_batch} or "
                 f"less: with it the measurement takes {planned}"
             )
-        size, options = size or planned.micro_batch, replace(options, room=planned.room)
+        size = size or planned.micro_batch
+        options = replace(options, room=planned.room, memory_budget=planned.memory_budget)
     assert size is not None
     return [batch.in_parts_of(size) for batch in batches.values()], options
 

@@ -21,6 +21,12 @@ AUTO_DIRECTIONS = 1024
 """``auto`` prefers the exact trace up to this many output directions (a few dozen vectorised backward passes)."""
 
 
+def n_directions(extent: Extent, options: EstimatorOptions) -> int:
+    """Output directions of the units that are gone through."""
+    share = 1.0 if options.units is None else options.units / extent.n_units
+    return math.ceil(extent.n_samples * extent.n_outputs * share)
+
+
 @register
 class Exact:
     """Every output direction."""
@@ -31,8 +37,7 @@ class Exact:
 
     def unsuited(self, part: Linearisation, extent: Extent, options: EstimatorOptions) -> str:
         """Too many output directions."""
-        share = 1.0 if options.units is None else options.units / extent.n_units
-        directions = math.ceil(extent.n_samples * extent.n_outputs * share)
+        directions = n_directions(extent, options)
         return "" if directions <= AUTO_DIRECTIONS else f"{directions:,} output directions are many to go through"
 
     def begin(self, extent: Extent, options: EstimatorOptions) -> _Directions:

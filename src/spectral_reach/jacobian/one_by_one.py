@@ -28,6 +28,7 @@ def each_gradient(
 def handed_out(parameters: Mapping[str, nn.Parameter], take: TakeGradient) -> Iterator[None]:
     """Within it, passes of ``torch.autograd.grad`` at these parameters give their gradients to ``take`` alone."""
     handles: list[RemovableHandle] = []
+    without_hooks = [parameter for parameter in parameters.values() if parameter._backward_hooks is None]
     try:
         for name, parameter in parameters.items():
             register: Any = parameter.register_hook  # torch leaves it without types
@@ -36,6 +37,8 @@ def handed_out(parameters: Mapping[str, nn.Parameter], take: TakeGradient) -> It
     finally:
         for handle in handles:
             handle.remove()
+        for parameter in without_hooks:
+            parameter._backward_hooks = None  # not a table without entries, which every later pass would look into
 
 
 def _hook(name: str, take: TakeGradient) -> Callable[[Tensor], Tensor]:

@@ -24,12 +24,14 @@ class Batch:
         kwargs: keyword arguments of the model.
         targets: what the loss compares with; (B, ...).
         is_mapping: the batch came as a mapping with ``labels`` (Hugging Face), so a causal shift may apply.
+        taken_from: the batch that this is a part of, and where its units stand there; None for no part.
     """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     targets: Tensor
     is_mapping: bool
+    taken_from: tuple[Batch, Tensor] | None = None
 
     @classmethod
     def parse(cls, batch: Any, model: nn.Module) -> Batch:
@@ -74,6 +76,10 @@ class Batch:
 
         Tensors without the batch axis (shared position ids) go along whole.
         """
+        if self.taken_from is not None:
+            # Of the whole: a tensor that all units share may happen to be as long as a part.
+            whole, places = self.taken_from
+            return whole.take(places[units.to(places.device)])
 
         def take(value: Any) -> Any:
             return value.index_select(0, units.to(value.device)) if self._is_by_unit(value) else value
@@ -83,6 +89,7 @@ class Batch:
             kwargs=pytree.tree_map(take, dict(self.kwargs)),
             targets=take(self.targets),
             is_mapping=self.is_mapping,
+            taken_from=(self, units),
         )
 
     def has_units_of(self, other: Batch) -> bool:
@@ -97,6 +104,12 @@ class Batch:
         rest, other_rest = (self._shared(leaves) for leaves in (mine, others))
         alike = len(rest) == len(other_rest) and all(map(_same, rest, other_rest))
         return alike and Counter(units) == Counter(other_units)
+
+    def names_by_unit(self) -> list[str]:
+        """Which inputs are taken to have a row for each unit."""
+        named = {"inputs": self.args[0]} if self.args else dict(self.kwargs)
+        leaves = [(name, *each) for name, value in named.items() for each in pytree.tree_flatten_with_path(value)[0]]
+        return [name + pytree.keystr(path) for name, path, leaf in leaves if self._is_by_unit(leaf)]
 
     def _is_by_unit(self, leaf: Any) -> bool:
         return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == self.n_units

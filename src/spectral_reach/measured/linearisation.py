@@ -67,6 +67,11 @@ class Linearisation:
         """``residual`` of some samples, (m, K), without that of the others; ``samples`` (m,) int64."""
         return self._loss.of(samples if self._samples is None else self._samples[samples]).flatten(1)
 
+    @property
+    def first_sample(self) -> tuple[Tensor, Tensor]:
+        """Outputs and target of a sample as the loss is given them, (1, ...) each, detached."""
+        return self._loss.first_sample
+
     def labelled(self, like_outputs: Tensor) -> Tensor:
         """What stands where f stands in ``outputs``, from a tensor of their shape, (N, K)."""
         rows = labelled_rows(like_outputs, self._batch.targets, causal_shift=self._causal_shift)

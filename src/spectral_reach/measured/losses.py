@@ -51,6 +51,11 @@ def resolve_loss(loss: Loss) -> LossFunction:
     return loss
 
 
+def is_own(loss: LossFunction) -> bool:
+    """Whether it has a name here, and a gradient that takes no pass of autograd."""
+    return loss in _BY_NAME.values()
+
+
 class LossGradient:
     """The loss of labelled outputs, and r = N dL/df when it is asked for.
 
@@ -77,9 +82,14 @@ class LossGradient:
         with torch.no_grad():
             self.value = self._value(*self._arguments()).item()
         """L, the mean over samples."""
-        if loss not in _BY_NAME.values():
+        if not is_own(loss):
             with torch.autocast(self._outputs.device.type, enabled=False):
-                _check_mean(loss, self.value, self._arguments()[0], rows)
+                _check_mean(loss, self.value, *self._arguments(), _parts_of(rows))
+
+    @property
+    def first_sample(self) -> tuple[Tensor, Tensor]:
+        """Outputs and target of one sample as the loss is given them, (1, ...) each, copied."""
+        return self._arguments(torch.zeros(1, dtype=torch.int64, device=self._outputs.device))
 
     @property
     def residual(self) -> Tensor:
@@ -138,6 +148,24 @@ class LossGradient:
                 "the gradient of the loss with respect to the outputs is not finite; expected finite values"
             )
         return residual
+
+
+def check_mean_of_two(loss: LossFunction, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> None:
+    """The loss is a mean over samples that come from different passes too: class weights show between classes alone.
+
+    Args:
+        loss: the loss function.
+        first, second: outputs and target of a sample each.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if is_own(loss):
+        return
+    outputs, targets = (torch.cat(both) for both in zip(first, second, strict=True))
+    with torch.no_grad(), torch.autocast(outputs.device.type, enabled=False):
+        value = float(_scalar(loss(outputs, targets)))
+        _check_mean(loss, value, outputs, targets, torch.arange(2, device=outputs.device))
 
 
 def _value_of(loss: LossFunction, outputs: Tensor, targets: Tensor) -> object:
@@ -224,18 +252,23 @@ def _check_same_shape(outputs: Tensor, targets: Tensor) -> None:
         raise NotFiniteError("loss='mse' got targets that are not finite; expected finite values")
 
 
+def _parts_of(rows: Rows) -> Tensor:
+    """By unit, or every other row of a single one, (N,)."""
+    if rows.unit_in_batch.numel() > 1:
+        return rows.unit_of_row
+    return torch.arange(rows.outputs.shape[0], device=rows.outputs.device) % 2
+
+
 @torch.no_grad()
-def _check_mean(loss: LossFunction, value: float, outputs: Tensor, rows: Rows) -> None:
+def _check_mean(loss: LossFunction, value: float, outputs: Tensor, targets: Tensor, part_of_row: Tensor) -> None:
     """A mean over samples equals the weighted mean of its values on parts; a sum or a coupled loss does not."""
     n = outputs.shape[0]
     if n == 1:
         return
-    n_units = rows.unit_in_batch.numel()
-    part_of_row = rows.unit_of_row if n_units > 1 else torch.arange(n, device=outputs.device) % 2
     total, scale = 0.0, 0.0
-    for part in range(max(n_units, 2)):
+    for part in range(int(part_of_row.max()) + 1):
         index = part_of_row.eq(part).nonzero().squeeze(1)
-        part_value = float(_scalar(loss(outputs[index], rows.targets[index])))
+        part_value = float(_scalar(loss(outputs[index], targets[index])))
         total += index.numel() / n * part_value
         scale += index.numel() / n * abs(part_value)
     tolerance = (1e-9 if outputs.dtype == torch.float64 else 1e-4) * max(scale, abs(value))

@@ -6,6 +6,7 @@ forward pass that another one repeats, which is found out first, on two units wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -21,7 +22,7 @@ from spectral_reach.measured.checkpointing import activations_kept
 from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.isolation import from_present_state, generator_states, seed_generators
 from spectral_reach.measured.linearisation import Linearisation, linearise
-from spectral_reach.measured.losses import LossFunction, LossGradient
+from spectral_reach.measured.losses import LossFunction, check_mean_of_two
 from spectral_reach.measured.rows import IGNORE_INDEX, NoLabelledRowsError, labelled_rows, samples_of_units
 from spectral_reach.measured.saved_bytes import counted
 
@@ -37,7 +38,8 @@ class MicroBatches:
 
     Raises:
         NoLabelledRowsError: no unit has a label.
-        ValueError: units see each other, the forward pass draws random numbers, or what ``linearise`` raises.
+        ValueError: units see each other or share what looks like a row for each, the forward pass draws random
+            numbers, or what ``linearise`` raises.
     """
 
     def __init__(
@@ -56,8 +58,8 @@ class MicroBatches:
         self.checkpointed = checkpointed
         """Whether the model's activation checkpointing is on."""
         self._batch = Batch.parse(batch, model)
-        pair = _two_labelled(self._batch)
-        together = self._without_graph(self._batch.take(pair))[1]  # first, for it finds that units see each other
+        pair = _two_units(self._batch)
+        together = self._together(pair)  # first, for it finds that units see each other
         returned, outputs = self._without_graph(self._batch.take(pair[:1]))
         self._shift = self._batch.is_mapping and labels_are_shifted(
             model, returned, outputs, self._batch.targets[pair[:1].to(self._batch.targets.device)]
@@ -65,10 +67,22 @@ class MicroBatches:
         shape = (self._batch.n_units, *outputs.shape[1:])
         samples = samples_of_units(shape, self._batch.targets, causal_shift=self._shift)
         self._check_alone(pair, outputs, together)
+        del together
+        rows = labelled_rows(outputs, self._batch.take(pair[:1]).targets, causal_shift=self._shift)
         self._passed = self._batch_without_labels(pair[:1], outputs)
         self.units = samples.nonzero().squeeze(1)
         """Where the labelled units stand in the batch, (n_units,) int64 on the CPU."""
-        self.extent = Extent(samples_of_unit=samples[self.units], n_outputs=self._n_outputs)
+        self.extent = Extent(samples_of_unit=samples[self.units], n_outputs=rows.outputs[0].numel())
+
+    @property
+    def model(self) -> nn.Module:
+        """Whose batch it is."""
+        return self._model
+
+    @property
+    def loss(self) -> LossFunction:
+        """Of which."""
+        return self._loss
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -77,8 +91,15 @@ class MicroBatches:
 
     def each(self, do: Callable[[Linearisation], None]) -> None:
         """Call ``do`` with every part in turn, of which nothing is kept here."""
+        before: tuple[Tensor, Tensor] | None = None
         for units in torch.split(torch.arange(self.extent.n_units), self._size):
-            do(self.part(units))
+            part = self.part(units)
+            first = part.first_sample
+            if before is not None:
+                check_mean_of_two(self._loss, before, first)
+            before = first
+            do(part)
+            del part  # before the next one comes
 
     def part(self, units: Tensor) -> Linearisation:
         """Some of the labelled units, (m,) int64, from a forward pass of their own."""
@@ -137,56 +158,86 @@ class MicroBatches:
             )
         return returned, output_tensor(returned)
 
+    def _together(self, pair: Tensor) -> Tensor:
+        """Outputs of two units, or of the only one."""
+        part = self._batch.take(pair)
+        try:
+            return self._without_graph(part)[1]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            names = ", ".join(self._batch.names_by_unit())
+            raise ValueError(
+                f"the model raised {error!r} on two units of the batch; expected inputs whose leading axis is over "
+                f"units where it is as long as the batch ({names}): give what units share another leading axis, for "
+                "example one of length 1, or leave micro_batch out"
+            ) from error
+
     def _check_alone(self, pair: Tensor, first_alone: Tensor, together: Tensor) -> None:
-        """Two units have the outputs together that they have alone, and the loss is a mean over their samples."""
-        if len(pair) == 2:
-            second = self._without_graph(self._batch.take(pair[1:]))[1]
-            alone = torch.cat([first_alone, second])
-            tolerance = min(8e3 * torch.finfo(alone.dtype).eps, 0.05)
-            difference, size = float((together - alone).norm()), float(alone.norm())
-            if not difference <= tolerance * size:
-                raise ValueError(
-                    f"a unit has other outputs beside another one than alone (they differ by {difference / size:.2g} "
-                    "of their size); expected units that do not see each other, to measure them in micro-batches: "
-                    "leave micro_batch out"
-                )
-        targets = self._batch.targets[pair.to(self._batch.targets.device)]
-        rows = labelled_rows(together, targets, causal_shift=self._shift)
-        LossGradient(self._loss, rows)
-        self._n_outputs = rows.outputs[0].numel()
+        """A unit has the outputs beside another that it has alone. One after the other, for outputs may be large."""
+        if len(pair) == 1:
+            return
+        found = [_deviation(together[:1], first_alone)]
+        if bool(_is_labelled(self._batch)[pair[1]]):  # else padding, of which outputs may not be finite
+            found.append(_deviation(together[1:], self._without_graph(self._batch.take(pair[1:]))[1]))
+        difference, size = (math.hypot(*each) for each in zip(*found, strict=True))
+        tolerance = min(8e3 * torch.finfo(together.dtype).eps, 0.05)
+        if not difference <= tolerance * size:
+            raise ValueError(
+                f"a unit has other outputs beside another one than alone (they differ by {difference / size:.2g} "
+                "of their size); expected units that do not see each other, to measure them in micro-batches: "
+                "leave micro_batch out"
+            )
 
     def _batch_without_labels(self, unit: Tensor, outputs: Tensor) -> Batch:
         """What is passed to the model: without labels where these change no output, for a loss of the model's own that
         nobody asked for takes as much memory as the outputs."""
-        if "labels" not in self._batch.kwargs:
+        kwargs = dict(self._batch.kwargs)
+        if "labels" not in kwargs:
             return self._batch
-        kwargs = {name: value for name, value in self._batch.kwargs.items() if name != "labels"}
+        # Other labels too: decoders are given shifted labels, or shifted inputs, which may be the same in this unit.
+        other = replace(self._batch, kwargs=kwargs | {"labels": _other_labels(kwargs.pop("labels"))})
         bare = replace(self._batch, kwargs=kwargs)
         try:
-            same = self._without_graph(bare.take(unit))[1]
+            found = [self._without_graph(each.take(unit))[1] for each in (bare, other)]
         except Exception:  # whatever a model raises that makes its inputs of the labels
             return self._batch
-        return bare if same.shape == outputs.shape and bool((same == outputs).all()) else self._batch
+        return bare if all(torch.equal(each, outputs) for each in found) else self._batch
 
 
-def _two_labelled(batch: Batch) -> Tensor:
-    """The first and the last labelled unit, or the only one, (2,) or (1,) int64.
+def _deviation(together: Tensor, alone: Tensor) -> tuple[float, float]:
+    """Norms of the difference and of the second."""
+    return float((together - alone).norm()), float(alone.norm())
 
-    Labels that a causal shift would drop do not count, if others have some.
+
+def _other_labels(labels: Tensor) -> Tensor:
+    """Class 1 where the class is 0, else class 0; of numbers x, 1 - x."""
+    if labels.dtype.is_floating_point:
+        return 1 - labels
+    return torch.where(labels.eq(IGNORE_INDEX), labels, labels.eq(0).to(labels.dtype))
+
+
+def _is_labelled(batch: Batch) -> Tensor:
+    """(B,) bool on the CPU. Labels that a causal shift would drop do not count, if others have some."""
+    targets = batch.targets
+    if targets.dtype.is_floating_point:
+        return torch.ones(batch.n_units, dtype=torch.bool)
+    is_label = targets.ne(IGNORE_INDEX).reshape(batch.n_units, -1)
+    late = is_label[:, 1:].any(1)
+    return (late if bool(late.any()) else is_label.any(1)).cpu()
+
+
+def _two_units(batch: Batch) -> Tensor:
+    """The first and the last labelled unit; beside the only one another, if there is one. (2,) or (1,) int64.
 
     Raises:
         NoLabelledRowsError: there is none.
     """
-    targets = batch.targets
-    labelled = torch.ones(batch.n_units, dtype=torch.bool)
-    if not targets.dtype.is_floating_point:
-        is_label = targets.ne(IGNORE_INDEX).reshape(batch.n_units, -1)
-        late = is_label[:, 1:].any(1)
-        labelled = (late if bool(late.any()) else is_label.any(1)).cpu()
+    targets, labelled = batch.targets, _is_labelled(batch)
     found = labelled.nonzero().squeeze(1)
     if not len(found):
         raise NoLabelledRowsError(
             f"no row of the batch carries a label (targets of shape {tuple(targets.shape)}, all {IGNORE_INDEX}); "
             "expected at least one label"
         )
-    return found[[0, -1]] if len(found) > 1 else found
+    return found[[0, -1]] if len(found) > 1 else torch.cat([found, (~labelled).nonzero().squeeze(1)[:1]])

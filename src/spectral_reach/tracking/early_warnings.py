@@ -81,15 +81,19 @@ def _gradient_noise(rows: Sequence[Mapping[str, Any]]) -> EarlyWarning | None:
     low, high = _interval(share, error, len(rows) - 1)
     units = float(_column(rows, "n_units").mean())
     if high < MOSTLY_NOISE:
+        scale = f"no signal is seen in a batch of {units:,.0f} units"
+        if high > 0:
+            scale = f"the noise scale is above {units * (1 - high) / high:,.0f} units and a batch has {units:,.0f}"
         text = (
-            f"at least {1 - high:.0%} of the squared gradient is noise: the noise scale is above "
-            f"{units * (1 - high) / high if high > 0 else math.inf:,.0f} units and a batch has {units:,.0f}; larger "
-            "batches, accumulation or a smaller learning rate make more of each unit"
+            f"at least {min(1 - high, 1):.0%} of the squared gradient is noise: {scale}; larger batches, accumulation "
+            "or a smaller learning rate make more of each unit"
         )
     elif low > MOSTLY_SIGNAL:
+        # Above 1 the noise-corrected value is larger than the squared gradient, by chance.
+        noise = max(1 - low, 0.0)
         text = (
-            f"at most {1 - low:.0%} of the squared gradient is noise: the noise scale is below "
-            f"{units * (1 - low) / low:,.1f} units and a batch has {units:,.0f}; smaller batches learn as much in a "
+            f"at most {noise:.0%} of the squared gradient is noise: the noise scale is below "
+            f"{units * noise / low:,.1f} units and a batch has {units:,.0f}; smaller batches learn as much in a "
             "step, and the learning rate may be raised"
         )
     else:

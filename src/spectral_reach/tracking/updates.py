@@ -137,4 +137,6 @@ def _is_defined(row: Mapping[str, Any]) -> bool:
 
 def _copy(batch: Any) -> Any:
     """Of its tensors: a loop may fill the same ones with the next batch."""
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+    # Mappings of other kinds (``BatchEncoding``) are leaves of a tree.
+    whole = dict(batch) if isinstance(batch, Mapping) else batch
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, whole)
