@@ -227,6 +227,7 @@ class Centred(nn.Module):
         ),
         (Centred, {"micro_batch": 1}, "other outputs beside another one"),
         (lambda: nn.Linear(4, 3), {"micro_batch": 0}, "micro_batch is 0; expected 1 or more"),
+        (lambda: nn.Linear(4, 3), {"offload": True}, "offload=True without micro_batch or max_memory"),
         (lambda: nn.Linear(4, 3), {"micro_batch": 2, "noise_units": 9}, "noise_units=9, but the batch holds 6"),
         (lambda: nn.Linear(4, 3), {"micro_batch": 2, "units": 9}, "units=9, but the batch holds 6"),
         (

@@ -73,7 +73,7 @@ def decompose(
             all at once. No number depends on it. With ``noise_units=None`` the errors of noise-corrected values come
             from the products of 8 units, as in a training step.
         checkpointing: leave the model's activation checkpointing on: the least memory, with ``micro_batch=1``.
-        offload: keep sums of gradients in the host's memory, not beside the parameters.
+        offload: keep sums of gradients in the host's memory, not beside the parameters; with either of the others.
         max_memory: bytes that may be in use on the model's device (on a CPU: by this process), weights included: as
             many units at a time as fit are taken, or as ``micro_batch`` says if these fit.
 
@@ -107,6 +107,11 @@ def decompose(
                 b = prepared.micro_batches(against, checkpointed=checkpointed)
             (a, b), options = _sized({"batch": a, "against": b}, size, limit, estimator, options)
             return two_batches_in_parts(a, b, estimator, options)
+    if offload:
+        raise ValueError(
+            "offload=True without micro_batch or max_memory has nothing to keep elsewhere: a whole batch takes no sums "
+            "of gradients; expected one of them beside it"
+        )
     with leaving_no_trace(prepared.model):
         first = prepared.linearise(batch, checkpointed=checkpointed)
         if against is None:

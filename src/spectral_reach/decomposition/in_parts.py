@@ -41,8 +41,9 @@ def one_batch_in_parts(batch: MicroBatches, estimator: str, options: EstimatorOp
         ValueError: gradients that are not finite, units that cannot be told apart, or what the estimator cannot cover.
     """
     swept = _sweep(batch, estimator, options, norms=options.noise_units is None)
-    products = _products(batch, swept, options)
-    return from_parts(batch.extent, swept.loss, swept.chi_losses, products, squared_norm(swept.gradient), swept.trace)
+    delta_loss = squared_norm(swept.gradient)
+    products = _products(batch, swept, delta_loss, options)
+    return from_parts(batch.extent, swept.loss, swept.chi_losses, products, delta_loss, swept.trace)
 
 
 def two_batches_in_parts(a: MicroBatches, b: MicroBatches, estimator: str, options: EstimatorOptions) -> Decomposition:
@@ -51,8 +52,8 @@ def two_batches_in_parts(a: MicroBatches, b: MicroBatches, estimator: str, optio
     Raises:
         ValueError: as of one batch; errors about B say so.
     """
-    signs = None
-    if a.extent.n_units > 1 and b.extent.n_units > 1 and not a.has_units_of(b):
+    signs, same = None, a.has_units_of(b)
+    if a.extent.n_units > 1 and b.extent.n_units > 1 and not same:
         signs = signs_of(b.extent.n_units, options.seed)
     swept_a = _sweep(a, estimator, options, norms=False)
     with about("against"):
@@ -69,7 +70,7 @@ def two_batches_in_parts(a: MicroBatches, b: MicroBatches, estimator: str, optio
         OneOfTwo(extent=b.extent, loss=swept_b.loss, chi_losses=swept_b.chi_losses, trace=swept_b.trace),
         delta_loss=inner_product(swept_a.gradient, swept_b.gradient),
         products=products,
-        same=a.has_units_of(b),
+        same=same,
     )
 
 
@@ -145,8 +146,8 @@ def _add_gradient(part: Linearisation, total: GradientSum, *, norms: bool) -> Te
     return UnitBackward.of(part).told_apart().squared_norms_and_sum(part.residual, total.add)
 
 
-def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> Products | None:
-    """Products of unit gradients; None for a single unit."""
+def _products(batch: MicroBatches, swept: _Swept, delta_loss: float, options: EstimatorOptions) -> Products | None:
+    """Products of unit gradients, whose sum has the squared norm ``delta_loss``; None for a single unit."""
     n = batch.extent.n_units
     if n == 1:
         return None
@@ -163,6 +164,6 @@ def _products(batch: MicroBatches, swept: _Swept, options: EstimatorOptions) -> 
         squared_norms=own,
         with_batch=chosen.with_batch,
         pair_squares=(float(chosen.pairs.square().sum()) - float(own.square().sum())) / 2,
-        squared_norm=squared_norm(swept.gradient),
+        squared_norm=delta_loss,
         squared_norms_of_all=swept.squared_norms,
     )

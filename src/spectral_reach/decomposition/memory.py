@@ -116,10 +116,10 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, o
     of_unit = max(batch.bytes_of_unit(outputs_a_unit(own_loss=own)) for batch in batches.values())
     in_use = memory_in_use(device)
     left = int((max_memory - in_use) / _MARGIN) - of_batch
-    least_room = 0
+    room = 0
     if len(batches) == 1 and not elsewhere:
-        multiplied = noise_units_of(first.extent.n_units, options)
-        least_room = multiplied * _bytes_of_sum(parameters) // _MOST_PASSES
+        room = noise_units_of(first.extent.n_units, options) * _bytes_of_sum(parameters)
+    least_room = room // _MOST_PASSES
     if left < of_unit + least_room:
         least = MemoryPlan(
             in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room, memory_budget=1
@@ -131,13 +131,13 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, o
             + (", or offload=True" if not options.offload and device.type != "cpu" else "")
         )
     most = 1 if first.checkpointed else max(batch.extent.n_units for batch in batches.values())
-    size = next(size for size in range(most, 0, -1) if size == 1 or _of_units(size, of_unit) + of_several <= left)
+    size = _most_units(most, of_unit, left - of_several)
     return MemoryPlan(
         in_use=in_use,
         of_batch=of_batch,
         of_unit=of_unit,
         micro_batch=size,
-        room=None if elsewhere else left - of_unit,
+        room=None if elsewhere else min(room, left - of_unit),
         memory_budget=max(1, min(options.memory_budget, left + of_trace - _of_units(size, of_unit))),
     )
 
@@ -181,7 +181,7 @@ def foreseen(
     if max_memory is not None:
         left = int((max_memory - in_use) / _MARGIN) - of_batch
         if micro_batch is None:
-            size = next((some for some in range(n_units, 0, -1) if _of_units(some, of_unit) <= left), 1)
+            size = _most_units(n_units, of_unit, left)
         room = max(0, min(room, left - of_unit))
     return MemoryPlan(
         in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=size, room=room, memory_budget=_BUDGET
@@ -237,6 +237,11 @@ def _of_trace(
 def _of_units(size: int, of_unit: int) -> int:
     """So many units at a time."""
     return of_unit if size == 1 else int(_BY_UNIT * of_unit * (size + _IN_TRIAL))
+
+
+def _most_units(most: int, of_unit: int, left: int) -> int:
+    """How many at a time there is memory for, one at the least."""
+    return next((size for size in range(most, 1, -1) if _of_units(size, of_unit) <= left), 1)
 
 
 def told(amount: int) -> str:

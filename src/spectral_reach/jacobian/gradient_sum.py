@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from spectral_reach.jacobian.vjp import Gradient, inner_product, squared_norm
+from spectral_reach.jacobian.vjp import Gradient, squared_norm
 
 
 class GradientSum:
@@ -34,11 +34,6 @@ class GradientSum:
         total = self._sums[name]
         # Moved as it came: half precision is half as much to move.
         total.add_(gradient.to(total.device), alpha=factor)
-
-    def product(self, name: str, gradient: Tensor) -> float:
-        """<sum, G> of one parameter, wherever the two are."""
-        total = self._sums[name]
-        return inner_product([gradient.to(total.device)], [total])
 
     @torch.no_grad()
     def divide(self, factor: float) -> Gradient:

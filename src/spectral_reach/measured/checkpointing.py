@@ -21,13 +21,29 @@ def activations_kept(kept: bool) -> Iterator[None]:
     Both of its ways are taken by their insides, because models keep references to its public functions. If not
     ``kept``, the reentrant way goes the other one, for it can give no gradients but those of a whole ``backward()``.
     """
-    replaced: dict[str, Any] = {"CheckpointFunction": NotReentrant}
     if kept:
-        replaced = {"_checkpoint_without_reentrant_generator": _plain_pass, "CheckpointFunction": _PlainCall}
-    before = {name: getattr(checkpoint, name) for name in replaced}
+        with _replaced(_plain_pass, _PlainCall):
+            yield
+    else:
+        with _replaced(checkpoint._checkpoint_without_reentrant_generator, _NotReentrant):
+            yield
+
+
+@contextmanager
+def checkpointed_parts(run: Callable[..., Iterator[None]]) -> Iterator[None]:
+    """Within it ``run`` stands around every part that is checkpointed, in either way: it is called as torch calls its
+    own generator, function and arguments among others, and the part runs where it yields."""
+    with _replaced(run, _NotReentrant):
+        yield
+
+
+@contextmanager
+def _replaced(generator: Any, function: Any) -> Iterator[None]:
+    names = {"_checkpoint_without_reentrant_generator": generator, "CheckpointFunction": function}
+    before = {name: getattr(checkpoint, name) for name in names}
     try:
-        for name, plain in replaced.items():
-            setattr(checkpoint, name, plain)
+        for name, value in names.items():
+            setattr(checkpoint, name, value)
         yield
     finally:
         for name, original in before.items():
@@ -47,7 +63,7 @@ class _PlainCall:
         return function(*args)
 
 
-class NotReentrant:
+class _NotReentrant:
     """In place of the same, with the activations still made anew in the backward pass."""
 
     @staticmethod

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils import checkpoint
 
-from spectral_reach.measured.checkpointing import NotReentrant, activations_kept
+from spectral_reach.measured.checkpointing import activations_kept, checkpointed_parts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,12 +26,10 @@ class SavedBytes:
     Attributes:
         kept: bytes that the graph keeps from the forward to the backward pass.
         largest_block: bytes that the largest part under activation checkpointing keeps while it runs again.
-        blocks: how many such parts there are.
     """
 
     kept: int = 0
     largest_block: int = 0
-    blocks: int = 0
 
     @property
     def total(self) -> int:
@@ -56,7 +53,6 @@ def counted(model: nn.Module, *, checkpointed: bool) -> Iterator[SavedBytes]:
         (block[-1] if block else graph).count(tensor)
 
     def region(function: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
-        found.blocks += 1
         for leaf in pytree.tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 graph.count(leaf)
@@ -64,18 +60,11 @@ def counted(model: nn.Module, *, checkpointed: bool) -> Iterator[SavedBytes]:
         yield
         found.largest_block = max(found.largest_block, block.pop().bytes)
 
-    replaced: dict[str, Any] = {}
-    if checkpointed:
-        replaced = {"_checkpoint_without_reentrant_generator": region, "CheckpointFunction": NotReentrant}
-    before = {name: getattr(checkpoint, name) for name in replaced}
-    with activations_kept(not checkpointed), torch.autograd.graph.saved_tensors_hooks(pack, _nothing):
+    parts = checkpointed_parts(region) if checkpointed else activations_kept(True)
+    with parts, torch.autograd.graph.saved_tensors_hooks(pack, _nothing):
         try:
-            for name, value in replaced.items():
-                setattr(checkpoint, name, value)
             yield found
         finally:
-            for name, original in before.items():
-                setattr(checkpoint, name, original)
             found.kept = graph.bytes
 
 
