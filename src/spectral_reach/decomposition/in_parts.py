@@ -158,12 +158,4 @@ def _products(batch: MicroBatches, swept: _Swept, delta_loss: float, options: Es
     chosen = products_of_chosen(batch, units, swept.gradient, room)
     if some is None:
         return UnitGradientProducts.of_pairs(chosen.pairs)
-    own = chosen.pairs.diagonal()
-    return SomeUnitProducts(
-        units=units,
-        squared_norms=own,
-        with_batch=chosen.with_batch,
-        pair_squares=(float(chosen.pairs.square().sum()) - float(own.square().sum())) / 2,
-        squared_norm=delta_loss,
-        squared_norms_of_all=swept.squared_norms,
-    )
+    return SomeUnitProducts.of_pairs(units, chosen.pairs, chosen.with_batch, delta_loss, swept.squared_norms)

@@ -41,6 +41,21 @@ class SomeUnitProducts:
     squared_norm: float
     squared_norms_of_all: Tensor | None = None
 
+    @classmethod
+    def of_pairs(
+        cls, units: Tensor, pairs: Tensor, with_batch: Tensor, squared_norm: float, squared_norms_of_all: Tensor | None
+    ) -> SomeUnitProducts:
+        """From the table of <g_i, g_j> of the m, (m, m), and the others as they are."""
+        own = pairs.diagonal()
+        return cls(
+            units=units,
+            squared_norms=own,
+            with_batch=with_batch,
+            pair_squares=(float(pairs.square().sum()) - float(own.square().sum())) / 2,
+            squared_norm=squared_norm,
+            squared_norms_of_all=squared_norms_of_all,
+        )
+
 
 class SomeUnits:
     """Gathers the products parameter by parameter: first the forms by unit, then the gradient of the batch.
@@ -118,15 +133,13 @@ class SomeUnits:
 
     def products(self, factor: float) -> SomeUnitProducts:
         """With all gradients divided by ``factor``."""
-        pairs = self._pairs / factor**2
-        own = pairs.diagonal()
-        return SomeUnitProducts(
-            units=self._units,
-            squared_norms=own,
-            with_batch=self._with_batch / factor**2,
-            pair_squares=(float(pairs.square().sum()) - float(own.square().sum())) / 2,
-            squared_norm=self._squared_norm / factor**2,
-            squared_norms_of_all=None if self._grams is None else self._of_all[self._labelled] / factor**2,
+        of_all = None if self._grams is None else self._of_all[self._labelled] / factor**2
+        return SomeUnitProducts.of_pairs(
+            self._units,
+            self._pairs / factor**2,
+            self._with_batch / factor**2,
+            self._squared_norm / factor**2,
+            of_all,
         )
 
     def seen(self, factor: float) -> tuple[SomeUnitProducts, float]:
