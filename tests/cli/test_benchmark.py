@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -245,7 +246,7 @@ def test_a_callback_at_toy_size(
     out = tmp_path / "cost.json"
     arguments = ("--preset", "toy", "--framework", framework, "--measurements", "5", "--out", str(out))
     loaded("callback_cost.py", monkeypatch, *arguments).main()
-    assert f"{framework}: +" in capsys.readouterr().out
+    assert re.search(rf"{framework}: [+-][\d.]+% ± [\d.]+% in 1,000 steps", capsys.readouterr().out)
     seconds = json.loads(out.read_text())[framework]["seconds"]
     assert len(seconds) == 3 + 2 * 5
     assert min(seconds) > 0

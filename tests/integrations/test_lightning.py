@@ -150,6 +150,7 @@ def test_the_values_are_those_of_decompose(tmp_path: Path, way: str) -> None:
     watch, callback = Watch(WAYS[way].get("precision", "32")), SpectralCallback(schedule=2)
     train(tmp_path, watch, callback, **WAYS[way])
     assert callback.tracker is not None
+    assert callback.tracker.history
     for row in callback.tracker.history:
         by_hand = watch.found[row["step"]].as_dict()
         assert {name: repr(row[name]) for name in by_hand} == {name: repr(value) for name, value in by_hand.items()}

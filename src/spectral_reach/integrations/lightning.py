@@ -92,8 +92,8 @@ class SpectralCallback(Measuring, Callback):
         step = trainer.global_step
         if self._is_due(step):
             batch = self._batch if self._batch_of is None else self._batch_of(self._batch)
-            precision = trainer.precision_plugin.forward_context()
-            self._measure(step, batch, {"epoch": trainer.current_epoch}, precision)
+            with trainer.precision_plugin.forward_context():
+                self._measure(step, batch, {"epoch": trainer.current_epoch})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish the last update, and give the folder free."""

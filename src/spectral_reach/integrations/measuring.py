@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +95,10 @@ class Measuring:
     def _is_due(self, step: int) -> bool:
         return self._tracker is not None and self._tracker.due(step)
 
-    def _measure(
-        self,
-        step: int,
-        batch: Any,
-        columns: Mapping[str, Any],
-        precision: AbstractContextManager[Any] | None = None,
-    ) -> None:
+    def _measure(self, step: int, batch: Any, columns: Mapping[str, Any]) -> None:
         """The weights are still those that the batch has met."""
         assert self._tracker is not None
-        with nullcontext() if precision is None else precision:
-            self._tracker.measure(step, batch, **columns)
+        self._tracker.measure(step, batch, **columns)
 
     def _end(self) -> None:
         self._batch = NOTHING

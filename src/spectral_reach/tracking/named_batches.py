@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from spectral_reach.measured.isolation import generators_kept
+from spectral_reach.tracking.batch_tensors import with_tensors
 
 TRAINING = "training"
 """What pairs call the batch that the next update is made for."""
@@ -90,16 +89,10 @@ class NamedBatches:
                 if callable(given) and not isinstance(given, Mapping):
                     with generators_kept():
                         given = given(step)
-                made[name] = _moved(given, device)
+                made[name] = with_tensors(given, lambda tensor: tensor.to(device))
             return made[name]
 
         return batch
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    # Mappings of other kinds (``BatchEncoding``) are leaves of a tree.
-    whole = dict(batch) if isinstance(batch, Mapping) else batch
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, whole)
 
 
 def _listed(pairs: Any) -> list[Any]:

@@ -35,9 +35,6 @@ class Recorder:
         """Every row on record: those of the table when it was opened, then in the order taken."""
         return list(self._rows)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def has(self, step: int) -> bool:
         """Whether there is a row of this step."""
         return step in self._steps

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from spectral_reach.decomposition.update_effect import UpdateEffect, have_moved, update_effect, weights_of
 from spectral_reach.measured.losses import LossFunction
 from spectral_reach.measured.not_finite import NotFiniteError
 from spectral_reach.measured.rows import NoLabelledRowsError
+from spectral_reach.tracking.batch_tensors import with_tensors
 from spectral_reach.tracking.recorder import Recorder
 
 _CUMULATED = ("change", "linear", "correction")
@@ -69,8 +69,9 @@ class Updates:
             return  # Another micro-batch of the same update.
         self._complete(step, batch)
         if self._wants(step):
+            kept = with_tensors(batch, Tensor.clone)  # A loop may fill the same tensors with the next batch.
             self._begun = _Begun(
-                step=step, batch=_copy(batch), weights=weights_of(self._model), seed=seed, columns=dict(columns)
+                step=step, batch=kept, weights=weights_of(self._model), seed=seed, columns=dict(columns)
             )
 
     def close(self) -> None:
@@ -133,10 +134,3 @@ class Updates:
 
 def _is_defined(row: Mapping[str, Any]) -> bool:
     return math.isfinite(row["change"])
-
-
-def _copy(batch: Any) -> Any:
-    """Of its tensors: a loop may fill the same ones with the next batch."""
-    # Mappings of other kinds (``BatchEncoding``) are leaves of a tree.
-    whole = dict(batch) if isinstance(batch, Mapping) else batch
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, whole)
