@@ -72,9 +72,7 @@ class Plan:
     @property
     def to_do(self) -> tuple[Measurement, ...]:
         """What is not in the file, each once: two names of the same thing are measured together."""
-        missing = {
-            each.key: each for each in reversed(self.measurements) if not self.results.find(each.key, each.label)
-        }
+        missing = {each.key: each for each in reversed(self.measurements) if each.key not in self.results}
         return tuple(each for each in self.measurements if missing.get(each.key) is each)
 
     def tokens(self) -> Mapping[str, int]:
