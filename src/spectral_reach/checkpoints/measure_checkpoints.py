@@ -172,15 +172,12 @@ def execute(plan: Plan, progress: Callable[[Progress], None] | None = None) -> p
     for revision, measurements in groupby(to_do, key=lambda each: each.revision):
         _measure_revision(plan, revision, list(measurements), references, told)
         _free_memory()
-    tables = [SCHEMA.empty_table()]
-    for each in plan.measurements:
-        rows = plan.results.find(each.key, each.label)
-        assert rows is not None
-        if not plan.results.has(each.key, each.label):
-            # The same weights or units under another name: measured once, and found under both.
-            plan.results.append(rows)
-        tables.append(rows)
-    return pa.concat_tables(tables)
+    found = [(each, plan.results.find(each.key, each.label)) for each in plan.measurements]
+    # The same weights or units under another name: measured once, and found under both.
+    renamed = [rows for each, rows in found if not plan.results.has(each.key, each.label)]
+    if renamed:
+        plan.results.append(pa.concat_tables(renamed))
+    return pa.concat_tables([SCHEMA.empty_table(), *(rows for _, rows in found)])
 
 
 class _Teller:

@@ -144,7 +144,7 @@ def measure(
             ),
         )
         plan = make_plan(request)
-        lines = plan_lines(plan)
+        lines = list(plan_lines(plan))
     for line in lines:
         (stdout() if dry_run else stderr()).print(line, markup=False)
     if dry_run:
