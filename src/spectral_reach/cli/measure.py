@@ -50,7 +50,7 @@ def measure(
     reference: Annotated[
         str | None, typer.Option(help="Of dpo: the model compared with, MODEL or MODEL@REVISION.")
     ] = None,
-    beta: Annotated[float, typer.Option(help="Of dpo.")] = 0.1,
+    beta: Annotated[float | None, typer.Option(help="Of dpo.", show_default="0.1")] = None,
     kind: Annotated[
         str | None,
         typer.Option(
