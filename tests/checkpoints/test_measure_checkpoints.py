@@ -17,6 +17,7 @@ import torch
 from click.testing import Result
 from small_checkpoints import (
     MARKED_TEMPLATE,
+    TINY,
     VOCABULARY,
     WORDS,
     bert,
@@ -48,10 +49,7 @@ def olmo2() -> Any:
     torch.manual_seed(0)
     config = Olmo2Config(
         vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=32,
         pad_token_id=0,
         eos_token_id=4,
