@@ -32,6 +32,12 @@ _SENTENCE = "the a cat dog mat log sat on ran slept and one two three yes no goo
 WORDS = [*SPECIAL, *_SENTENCE.split()]
 ID = {word: number for number, word in enumerate(WORDS)}
 VOCABULARY = len(WORDS)
+TINY: Mapping[str, Any] = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"
@@ -122,10 +128,7 @@ def llama_classifier(**settings: Any) -> LlamaForSequenceClassification:
 def _llama_config(vocabulary: int, longest: int, **settings: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=longest,
         bos_token_id=3,
         eos_token_id=4,
@@ -137,10 +140,7 @@ def pythia(longest: int = 32, seed: int = 0) -> GPTNeoXForCausalLM:
     torch.manual_seed(seed)
     config = GPTNeoXConfig(
         vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=longest,
         bos_token_id=3,
         eos_token_id=4,
@@ -151,10 +151,7 @@ def pythia(longest: int = 32, seed: int = 0) -> GPTNeoXForCausalLM:
 def _bert_config(**settings: Any) -> BertConfig:
     return BertConfig(
         vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=32,
         **settings,
     )
@@ -175,10 +172,7 @@ def vit(**settings: Any) -> ViTForImageClassification:
     config = ViTConfig(
         image_size=8,
         patch_size=4,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         **settings,
     )
     return _random(ViTForImageClassification(config))

@@ -114,6 +114,22 @@ def test_appends_only_add_and_nothing_comes_twice(tmp_path: Path) -> None:
     assert one.find(second, LABEL_A) is not None
 
 
+def test_another_file_in_its_place_is_added_to_as_it_is(tmp_path: Path) -> None:
+    file, another = tmp_path / "r.parquet", tmp_path / "another.parquet"
+    results = Results(file)
+    results.append(rows())
+    second, third = replace(KEY_A, commit="c2"), replace(KEY_A, commit="c3")
+    Results(another).append(rows(key=second))
+    another.replace(file)
+    results.append(rows(key=third))
+    read = pq.read_table(file)
+    assert read.column("commit").to_pylist() == ["c2"] * len(QUANTITIES) + ["c3"] * len(QUANTITIES)
+    assert [key in results for key in (KEY_A, second, third)] == [False, True, True]
+    found = results.find(third, LABEL_A)
+    assert found is not None
+    assert set(found.column("commit").to_pylist()) == {"c3"}
+
+
 def _append_some(file: Path, name: str, count: int) -> None:
     results = Results(file)
     for step in range(count):

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import shutil
+import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from click.testing import Result
 from small_checkpoints import (
     MARKED_TEMPLATE,
+    TINY,
     VOCABULARY,
     WORDS,
     bert,
@@ -46,10 +49,7 @@ def olmo2() -> Any:
     torch.manual_seed(0)
     config = Olmo2Config(
         vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=32,
         pad_token_id=0,
         eos_token_id=4,
@@ -335,6 +335,36 @@ def test_a_loss_of_ones_own_is_known_by_its_source(
     assert loads == ["step1", "step1"]
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def f(outputs): return outputs.mean()", r"raised TypeError(.*takes 1 positional argument but 2 were given"),
+        ("def f(outputs, targets): return outputs.no_such()", "raised AttributeError("),
+        ("def f(outputs, targets): return (outputs - targets[:0]).mean()", "raised RuntimeError("),
+        ("def f(outputs, targets): return 1.0", "returned a float; expected a scalar tensor"),
+        ("def f(outputs, targets): return outputs.sum()", "the loss is not a mean over samples"),
+    ],
+)
+def test_what_goes_wrong_in_a_loss_of_ones_own_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_loss_wrong", raising=False)
+    Path("own_loss_wrong.py").write_text(source + "\n")
+    data = ["--data", f"a={home / 'prose.jsonl'}", "--units", 3]
+    result = command(home, home / "llama", *data, "--loss", "own_loss_wrong:f")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert re.search(says.replace("Error(", r"Error\("), result.stderr.replace("\n", " "))
+
+
+def test_classes_and_real_numbers_are_not_taken_for_each_other(home: Path, tmp_path: Path, loads: list[str]) -> None:
+    films = str(jsonl(tmp_path / "films.jsonl", [{"text": "good film", "label": [0, 1]}] * 3))
+    result = command(home, home / "bert-classifier", "--data", f"a={films}", "--loss", "cross_entropy")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "data 'a': the labels are real numbers and the loss is 'cross_entropy'" in result.stderr.replace("\n", " ")
+    assert loads == []
+
+
 def test_another_tokenizer_on_the_way_is_refused(home: Path, steps: Path, tmp_path: Path) -> None:
     tokenizer(begin=True).save_pretrained(steps / "step10")
     out = tmp_path / "r.parquet"
@@ -378,6 +408,8 @@ def test_in_parts_and_with_activations_made_anew(home: Path, steps: Path) -> Non
         ({"units": 0}, "units is 0"),
         ({"out": "r.csv"}, r"expected a name that ends in \.parquet"),
         ({"parameters": []}, "parameters is empty"),
+        ({"beta": 0.5}, "beta is 0.5 and the loss 'model'; expected one with dpo only: leave it out"),
+        ({"beta": 0.5, "loss": "math:pi"}, "beta is 0.5 and the loss 'math:pi'"),
         ({"reference": "x"}, "no batch holds preference pairs"),
         ({"loss": "hinge"}, "data 'a': the loss is 'hinge'; expected one of model"),
         ({"loss": "dpo"}, "data 'a': loss 'dpo' is for preference pairs and the batch holds none"),

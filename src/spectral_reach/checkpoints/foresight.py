@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from spectral_reach.checkpoints.activation_checkpointing import checkpoint_activations
@@ -80,7 +81,7 @@ def _of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool, own_lo
 
     with (
         torch.enable_grad(),
-        _fused_attention(),
+        _FusedAttention(),
         _with_cache(outline),
         counted(network, checkpointed=checkpointed) as found,
     ):
@@ -133,30 +134,27 @@ def _with_cache(outline: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-@contextmanager
-def _fused_attention() -> Iterator[None]:
+class _FusedAttention(TorchFunctionMode):
     """On the meta device torch takes attention apart, and would keep the scores that no device keeps."""
-    original = F.scaled_dot_product_attention
 
-    def fused(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Any:
-        if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
-        )[0]
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        called = _fused if function is F.scaled_dot_product_attention else function
+        return called(*args, **(kwargs or {}))
 
-    F.scaled_dot_product_attention = fused
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = original
+
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]

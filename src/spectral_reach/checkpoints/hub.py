@@ -9,10 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from spectral_reach.checkpoints.first_line import first_line
 from spectral_reach.checkpoints.revision import Revision, step_of
 from spectral_reach.records.needed import needed
-
-DEFAULT = "main"
 
 
 def revisions(repository: str) -> list[Revision]:
@@ -129,7 +128,7 @@ def _told(error: BaseException, repository: str, name: str | None) -> Exception 
                 status = getattr(each.response, "status_code", None)
                 if status is not None and status != 404:
                     return ValueError(
-                        f"The hub answered {status} about {repository}: {_first_line(each)}. Try again later; what is "
+                        f"The hub answered {status} about {repository}: {first_line(each)}. Try again later; what is "
                         "measured already is not measured again."
                     )
             case ConnectionError() | TimeoutError():
@@ -141,7 +140,7 @@ def _told(error: BaseException, repository: str, name: str | None) -> Exception 
 
 def _unreachable(repository: str, error: BaseException) -> ConnectionError:
     return ConnectionError(
-        f"The hub cannot be reached for {repository} ({_first_line(error)}), and it is not in the cache. Check the "
+        f"The hub cannot be reached for {repository} ({first_line(error)}), and it is not in the cache. Check the "
         "network, or name a folder."
     )
 
@@ -151,10 +150,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__ or seen.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _cached(repository: str, name: str) -> Path | None:

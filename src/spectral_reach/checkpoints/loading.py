@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spectral_reach.checkpoints.first_line import first_line
 from spectral_reach.checkpoints.kinds import Kind
 from spectral_reach.checkpoints.revision import Revision
 from spectral_reach.checkpoints.run_network import empty_network, network_of_run
@@ -213,9 +214,8 @@ def _told(revision: Revision, what: str) -> Iterator[None]:
                 "an architecture that transformers has. Read the code, then allow it with --trust-remote-code (in "
                 "Python trust_remote_code=True)."
             ) from error
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{revision.label} cannot be loaded as {what}: {reason} Expected a "
+            f"{revision.label} cannot be loaded as {what}: {first_line(error)}. Expected a "
             "Hugging Face folder with config.json and its weights as safetensors."
         ) from error
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,9 @@ def check_loss(name: str, *, kind: Kind, batch: Any, has_reference: bool, beta: 
                 "loss 'dpo' is for preference pairs and the batch holds none; expected data with the columns chosen "
                 "and rejected, or another loss"
             )
+        labels = batch.get("labels") if isinstance(batch, Mapping) else None
+        if name == "cross_entropy" and isinstance(labels, Tensor) and labels.dtype.is_floating_point:
+            raise ValueError("the labels are real numbers and the loss is 'cross_entropy'; expected model or mse")
         return
     if name in NAMES and name != "dpo":
         raise ValueError(f"the batch holds preference pairs and the loss is {name!r}; expected dpo or MODULE:FUNCTION")

@@ -16,6 +16,7 @@ from spectral_reach.checkpoints.activation_checkpointing import checkpoint_activ
 from spectral_reach.checkpoints.data.options import DataOptions
 from spectral_reach.checkpoints.loading import LoadOptions, load_network
 from spectral_reach.checkpoints.losses import resolve
+from spectral_reach.checkpoints.named_function import NamedFunction
 from spectral_reach.checkpoints.placing import placed
 from spectral_reach.checkpoints.plan import Measurement, Plan, make_plan
 from spectral_reach.checkpoints.preference import is_preference, log_probabilities
@@ -68,7 +69,7 @@ def measure_checkpoints(
     out: Path | str | None = None,
     loss: str = "model",
     reference: str | Path | None = None,
-    beta: float = 0.1,
+    beta: float | None = None,
     kind: str | None = None,
     units: int = 32,
     max_length: int | None = None,
@@ -105,7 +106,7 @@ def measure_checkpoints(
         out: Parquet file that results are added to; its columns are those of ``checkpoints.schema``.
         loss: ``"model"`` for its own, ``"cross_entropy"``, ``"mse"``, ``"dpo"``, or ``"module:function"``.
         reference: model that a preference loss compares with, ``MODEL`` or ``MODEL@REVISION``.
-        beta: of ``"dpo"``.
+        beta: of ``"dpo"``; None for 0.1. Of other losses it is an error.
         kind: ``"causal-lm"``, ``"masked-lm"``, ``"sequence-classification"`` or ``"image-classification"``; None to
             tell it from the configuration.
         units: sequences, images or pairs of a batch that is made from ``data``.
@@ -172,15 +173,12 @@ def execute(plan: Plan, progress: Callable[[Progress], None] | None = None) -> p
     for revision, measurements in groupby(to_do, key=lambda each: each.revision):
         _measure_revision(plan, revision, list(measurements), references, told)
         _free_memory()
-    tables = [SCHEMA.empty_table()]
-    for each in plan.measurements:
-        rows = plan.results.find(each.key, each.label)
-        assert rows is not None
-        if not plan.results.has(each.key, each.label):
-            # The same weights or units under another name: measured once, and found under both.
-            plan.results.append(rows)
-        tables.append(rows)
-    return pa.concat_tables(tables)
+    found = [(each, plan.results.find(each.key, each.label)) for each in plan.measurements]
+    # The same weights or units under another name: measured once, and found under both.
+    renamed = [rows for each, rows in found if not plan.results.has(each.key, each.label)]
+    if renamed:
+        plan.results.append(pa.concat_tables(renamed))
+    return pa.concat_tables([SCHEMA.empty_table(), *(rows for _, rows in found)])
 
 
 class _Teller:
@@ -258,7 +256,7 @@ def _measured(
             network=network,
             batch=named.batch,
             reference=references.get(named.digest),
-            beta=request.beta,
+            beta=request.beta_of_dpo,
         )
 
     batch = resolved(each.batch)
@@ -268,13 +266,16 @@ def _measured(
             f"the loss is {batch.name} on the one batch and {against.name} on the other; expected one loss of both: "
             "pair batches of the same kind, or name a loss"
         )
+    loss = batch.loss
+    if ":" in request.loss and callable(loss):
+        loss = NamedFunction(request.loss, loss)
     names = plan.settings.parameters
     selection = None if names is None else list(select_parameters(network, names).values())
     try:
         found = decompose(
             batch.network,
             placed(batch.batch, network),
-            loss=batch.loss,
+            loss=loss,
             against=None if against is None else placed(against.batch, network),
             estimator=request.estimator,
             probes=request.probes,

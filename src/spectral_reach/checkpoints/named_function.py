@@ -6,10 +6,12 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -49,6 +51,46 @@ def import_function(name: str) -> Callable[..., Tensor]:
         raise ValueError(f"loss {name!r} is {what}; expected a function (outputs, targets) -> scalar")
     loss: Callable[..., Tensor] = found
     return loss
+
+
+class LossFunctionError(ValueError, RuntimeError):
+    """What a function of the user's raised, by its name.
+
+    A ``RuntimeError`` too: whoever calls a loss looks then whether labels that are out of range are the reason.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFunction:
+    """A loss that tells what goes wrong in it as the user's to mend.
+
+    Called with outputs and targets, as the function.
+
+    Attributes:
+        name: ``module:function``.
+        function: that.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        Raises:
+            LossFunctionError: the function raised something, memory that ran out excepted, or returned no tensor.
+        """
+        try:
+            value: object = self.function(outputs, targets)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise LossFunctionError(f"loss {self.name!r} raised {error!r}") from error
+        if not isinstance(value, Tensor):
+            raise LossFunctionError(
+                f"loss {self.name!r} returned a {type(value).__name__}; expected a scalar tensor, the mean over samples"
+            )
+        return value
 
 
 @contextmanager

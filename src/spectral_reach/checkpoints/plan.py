@@ -72,9 +72,7 @@ class Plan:
     @property
     def to_do(self) -> tuple[Measurement, ...]:
         """What is not in the file, each once: two names of the same thing are measured together."""
-        missing = {
-            each.key: each for each in reversed(self.measurements) if not self.results.find(each.key, each.label)
-        }
+        missing = {each.key: each for each in reversed(self.measurements) if each.key not in self.results}
         return tuple(each for each in self.measurements if missing.get(each.key) is each)
 
     def tokens(self) -> Mapping[str, int]:
@@ -110,7 +108,7 @@ def make_plan(request: Request) -> Plan:
                 kind=kind,
                 batch=named.batch,
                 has_reference=reference is not None,
-                beta=request.beta,
+                beta=request.beta_of_dpo,
             )
     settings = _settings(request, kind, reference)
     return Plan(
@@ -175,7 +173,7 @@ def _settings(request: Request, kind: Kind, reference: Revision | None) -> Setti
         settings = replace(settings, loss_digest=_source_digest(request.loss))
     if reference is not None:
         settings = replace(settings, reference=reference.identity())
-    return replace(settings, beta=request.beta) if request.loss == "dpo" else settings
+    return replace(settings, beta=request.beta_of_dpo) if request.loss == "dpo" else settings
 
 
 def _source_digest(name: str) -> str:

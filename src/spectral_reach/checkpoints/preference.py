@@ -18,6 +18,8 @@ from spectral_reach.measured.batch import output_tensor
 from spectral_reach.measured.isolation import leaving_no_trace
 from spectral_reach.measured.rows import IGNORE_INDEX
 
+DEFAULT_BETA = 0.1
+
 _TOKENS_AT_ONCE = 4096
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spectral_reach.checkpoints.first_line import first_line
 from spectral_reach.checkpoints.kinds import Kind
 from spectral_reach.checkpoints.loading import LoadOptions
 from spectral_reach.checkpoints.revision import Revision
@@ -55,9 +56,8 @@ def load_processor(revision: Revision, kind: Kind, options: LoadOptions) -> Any:
     except Exception as error:
         # Tokenizers raise whatever their parsers do.
         flag = " It has code of its own: --trust-remote-code runs it." if "trust_remote_code" in str(error) else ""
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"The {what} of {revision.label} cannot be loaded from {source}: {reason}{flag} Expected what "
+            f"The {what} of {revision.label} cannot be loaded from {source}: {first_line(error)}.{flag} Expected what "
             "save_pretrained writes."
         ) from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from spectral_reach.checkpoints.data.options import DataOptions
 from spectral_reach.checkpoints.kinds import Kind
 from spectral_reach.checkpoints.loading import LoadOptions
+from spectral_reach.checkpoints.preference import DEFAULT_BETA
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class Request:
     out: Path | None = None
     loss: str = "model"
     reference: str | None = None
-    beta: float = 0.1
+    beta: float | None = None
     kind: Kind | None = None
     estimator: str = "auto"
     probes: int = 1
@@ -58,6 +59,11 @@ class Request:
         return self.micro_batch
 
     @property
+    def beta_of_dpo(self) -> float:
+        """That of the user, or the default."""
+        return DEFAULT_BETA if self.beta is None else self.beta
+
+    @property
     def in_parts(self) -> bool:
         """Whether batches are measured a few units at a time."""
         return self.units_at_a_time is not None or self.max_memory is not None
@@ -66,6 +72,10 @@ class Request:
         if not isinstance(self.loss, str):
             raise TypeError(
                 f"loss is a {type(self.loss).__name__}; expected a name, or 'module:function': results are kept by it"
+            )
+        if self.beta is not None and self.loss != "dpo":
+            raise ValueError(
+                f"beta is {self.beta} and the loss {self.loss!r}; expected one with dpo only: leave it out"
             )
         for pair in self.pairs:
             if len(pair) != 2:

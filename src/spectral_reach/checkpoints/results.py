@@ -27,6 +27,7 @@ _PATIENCE = 60.0
 
 _LABEL = tuple(Label.__dataclass_fields__)
 _KEY = tuple(Key.__dataclass_fields__)
+_NAMES = [*_KEY, *_LABEL]
 
 
 class Results:
@@ -74,6 +75,10 @@ class Results:
         rows = self._rows.take(next(iter(labelled.values())))
         return _called(rows, label)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a measurement with this ``Key`` is there, under whatever label."""
+        return key in self._places
+
     def has(self, key: Key, label: Label) -> bool:
         """Whether the measurement is there under this very label."""
         return label in self._places.get(key, {})
@@ -85,14 +90,15 @@ class Results:
             RecordError: the file cannot be read or written; nothing that was there is lost.
         """
         if self.path is None:
-            self._hold(_joined(self._rows, rows))
+            self._hold(self._with(rows))
             return
         with self._lock():
             for each in self.path.parent.iterdir():
                 # What killed writers of this file have left; other files may be being written by others.
                 if is_leftover(each) and each.name.endswith(f"-{self.path.name}"):
                     each.unlink()
-            table = _joined(_read(self.path), rows)
+            self._hold(_read(self.path))
+            table = self._with(rows)
             write_atomically(self.path, lambda temporary: pq.write_table(table, temporary), _ANOTHER)
         self._hold(table)
 
@@ -114,25 +120,26 @@ class Results:
             lock.release()
 
     def _hold(self, table: pa.Table) -> None:
-        self._rows = table
-        self._places = {}
-        for place, (key, label) in enumerate(_names(table)):
+        """In place of the rows so far, which it mostly begins with: only what is below them is gone through."""
+        known = len(self._rows)
+        if not table.slice(0, known).select(_NAMES).equals(self._rows.select(_NAMES)):
+            known, self._places = 0, {}
+        for place, (key, label) in enumerate(_names(table.slice(known)), start=known):
             self._places.setdefault(key, {}).setdefault(label, []).append(place)
+        self._rows = table
 
-
-def _joined(above: pa.Table, below: pa.Table) -> pa.Table:
-    """``below`` under ``above``, without the measurements that another process has added meanwhile."""
-    there = set(_names(above))
-    new = [place for place, name in enumerate(_names(below)) if name not in there]
-    return (
-        pa.concat_tables([above, below.take(pa.array(new, pa.int64()))])
-        .combine_chunks()
-        .replace_schema_metadata(SCHEMA.metadata)
-    )
+    def _with(self, rows: pa.Table) -> pa.Table:
+        """``rows`` under those so far, without the measurements that another process has added meanwhile."""
+        new = [place for place, (key, label) in enumerate(_names(rows)) if not self.has(key, label)]
+        return (
+            pa.concat_tables([self._rows, rows.take(pa.array(new, pa.int64()))])
+            .combine_chunks()
+            .replace_schema_metadata(SCHEMA.metadata)
+        )
 
 
 def _names(table: pa.Table) -> Sequence[tuple[Key, Label]]:
-    rows = table.select([*_KEY, *_LABEL]).to_pylist()
+    rows = table.select(_NAMES).to_pylist()
     return [(Key(**{name: row[name] for name in _KEY}), Label(**{name: row[name] for name in _LABEL})) for row in rows]
 
 

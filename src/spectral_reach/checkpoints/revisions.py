@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from spectral_reach.checkpoints import folders, hub
-from spectral_reach.checkpoints.revision import Revision, in_order
+from spectral_reach.checkpoints.revision import MAIN, Revision, in_order
 
 ALL = "all"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -37,7 +37,7 @@ def find_revisions(model: str | Path, wanted: str | Sequence[str] | None = None)
             return [folders.default(path, there)]
         found = _chosen(names, there, f"{model}", lambda name: folders.named(there, name))
     elif names is None:
-        return [hub.revision(str(model), hub.DEFAULT)]
+        return [hub.revision(str(model), MAIN)]
     else:
         found = _from_hub(str(model), names)
     once = {each.name: each for each in found}

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from spectral_reach.checkpoints.first_line import first_line
+
 _OF_CPU = "DefaultCPUAllocator"
 """How torch calls what asks the system for memory, which raises nothing but RuntimeError."""
 
@@ -23,5 +25,4 @@ def too_little_memory_told(remedy: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _OF_CPU not in str(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"memory ran out ({reason}); {remedy}") from error
+        raise ValueError(f"memory ran out ({first_line(error)}); {remedy}") from error

@@ -50,7 +50,7 @@ def measure(
     reference: Annotated[
         str | None, typer.Option(help="Of dpo: the model compared with, MODEL or MODEL@REVISION.")
     ] = None,
-    beta: Annotated[float, typer.Option(help="Of dpo.")] = 0.1,
+    beta: Annotated[float | None, typer.Option(help="Of dpo.", show_default="0.1")] = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -144,7 +144,7 @@ def measure(
             ),
         )
         plan = make_plan(request)
-        lines = plan_lines(plan)
+        lines = list(plan_lines(plan))
     for line in lines:
         (stdout() if dry_run else stderr()).print(line, markup=False)
     if dry_run:

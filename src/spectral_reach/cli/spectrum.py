@@ -154,9 +154,11 @@ def _write(file: Path, found: Spectrum, subject: Subject) -> None:
     if file.suffix == ".npz":
         found.save(file)
     else:
-        from spectral_reach.cli.numbers import write_json
+        from spectral_reach.records.atomic import make_folder, write_json_atomically
+        from spectral_reach.records.finite import finite
 
-        write_json(file, {**subject.about, "units": len(subject.batch[0]), **numbers(found)})
+        make_folder(file.parent)
+        write_json_atomically(file, finite({**subject.about, "units": len(subject.batch[0]), **numbers(found)}))
 
 
 def _check_figure(file: Path) -> None:

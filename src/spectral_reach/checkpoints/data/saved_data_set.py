@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_reach.checkpoints.data.spec import HUB
+from spectral_reach.checkpoints.first_line import first_line
 from spectral_reach.records.needed import needed
 
 
@@ -59,7 +60,7 @@ def from_disk(folder: Path, split: str | None) -> SavedRows:
     try:
         found = load_from_disk(str(folder))
     except Exception as error:  # whatever arrow, json and fsspec raise for damaged files
-        raise ValueError(f"{folder} cannot be read by datasets ({_first_line(error)}); save it again") from error
+        raise ValueError(f"{folder} cannot be read by datasets ({first_line(error)}); save it again") from error
     return SavedRows(_one_split(found, split, str(folder)), folder)
 
 
@@ -80,7 +81,7 @@ def from_hub(name: str, split: str | None) -> SavedRows:
         found = load_dataset(path, config or None, split=own_split or split or None)
     except Exception as error:  # whatever the network, the hub's client and the readers of files raise
         raise ValueError(
-            f"{HUB}{name} cannot be loaded ({type(error).__name__}: {_first_line(error)}); expected "
+            f"{HUB}{name} cannot be loaded ({type(error).__name__}: {first_line(error)}); expected "
             f"{HUB}DATASET[:CONFIG[:SPLIT]] of the Hugging Face hub, as in {HUB}Salesforce/wikitext:wikitext-2-v1:test"
         ) from error
     return SavedRows(_one_split(found, None, f"{HUB}{name}"), Path.cwd())
@@ -97,7 +98,3 @@ def _one_split(found: Any, split: str | None, place: str) -> Any:
         asked = "is needed" if split is None else f"{split!r} is not there"
         raise ValueError(f"{place} has the splits {', '.join(found)}; one {asked}: name it with split=")
     return found[split]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
