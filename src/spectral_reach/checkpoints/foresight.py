@@ -15,8 +15,10 @@ from torch.utils import _pytree as pytree
 from spectral_reach.checkpoints.activation_checkpointing import checkpoint_activations
 from spectral_reach.checkpoints.plan import Plan
 from spectral_reach.checkpoints.preference import PreferenceModel, is_preference
-from spectral_reach.decomposition.memory import MemoryPlan, foreseen, outputs_a_unit
+from spectral_reach.decomposition.memory import MemoryPlan, Needs, outputs_a_unit
+from spectral_reach.estimators import EstimatorOptions
 from spectral_reach.measured.batch import output_tensor
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.parameters import select_parameters
 from spectral_reach.measured.rows import IGNORE_INDEX
@@ -48,25 +50,31 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
         found = [_of_unit(outline, batch, checkpointed=checkpointed, own_loss=own_loss) for batch in batches]
     except Exception:  # what models raise that look at values, of which there are none
         return None
-    # As where the weights are there.
-    alone = checkpointed and request.max_memory is not None and request.micro_batch is None
     device = request.load.place
     weights = sum(t.numel() * t.itemsize for t in (*outline.parameters(), *outline.buffers()))
-    return foreseen(
+    n_outputs = max(K for _, K in found)
+    samples = [_samples_of_units(batch) for batch in batches]
+    largest = max(samples, key=lambda each: int(each.sum()))
+    needs = Needs.of(
         outline,
         parameters,
+        request.estimator,
+        EstimatorOptions(
+            probes=request.probes,
+            units=None,
+            seed=0,
+            memory_budget=2**28,  # as sr.decompose has it by itself
+            noise_units=request.noise_units,
+        ),
         of_unit=max(bytes_ for bytes_, _ in found),
-        n_outputs=max(n_outputs for _, n_outputs in found),
-        n_samples=max(_n_labels(batch) for batch in batches),
-        estimator=request.estimator,
-        probes=request.probes,
-        n_units=max(_n_units(batch) for batch in batches),
-        micro_batch=1 if alone else request.units_at_a_time,
-        max_memory=request.max_memory,
-        is_pair=bool(request.pairs),
+        extents=[Extent(samples_of_unit=largest, n_outputs=n_outputs)] * (2 if request.pairs else 1),
+        checkpointed=checkpointed and (request.max_memory is not None or request.units_at_a_time is not None),
         elsewhere=request.offload and device.type != "cpu",
         in_use=weights + (memory_in_use(device) if device.type == "cpu" else 0),
     )
+    if request.max_memory is None:
+        return needs.without_limit(request.units_at_a_time)
+    return needs.within(request.max_memory)
 
 
 def _of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool, own_loss: bool) -> tuple[int, int]:
@@ -100,17 +108,16 @@ def _of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool, own_lo
     return found.total + outputs_a_unit(own_loss=own_loss) * outputs.numel() * size, outputs.shape[-1]
 
 
-def _n_labels(batch: Any) -> int:
-    """Samples, those included that a causal shift drops."""
+def _samples_of_units(batch: Any) -> Tensor:
+    """N_i of each labelled unit, those included that a causal shift drops, (n_units,) int64."""
     if is_preference(batch):
-        return _n_units(batch)
+        return torch.ones(len(batch["input_ids"]), dtype=torch.int64)
     targets = batch["labels"] if isinstance(batch, Mapping) else batch[1]
-    return len(targets) if targets.dtype.is_floating_point else int(targets.ne(IGNORE_INDEX).sum())
-
-
-def _n_units(batch: Any) -> int:
-    leaves = pytree.tree_leaves(batch)
-    return next(len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim)
+    if targets.dtype.is_floating_point:
+        return torch.ones(len(targets), dtype=torch.int64)
+    samples: Tensor = targets.ne(IGNORE_INDEX).reshape(len(targets), -1).sum(1).cpu()
+    labelled: Tensor = samples[samples > 0]
+    return labelled
 
 
 @contextmanager

@@ -15,7 +15,7 @@ What allocators keep for later is part of the margin.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from spectral_reach.estimators import EstimatorOptions
 from spectral_reach.estimators.batch import Batch as ProbesOverBatch
 from spectral_reach.estimators.exact import AUTO_DIRECTIONS, Exact, n_directions
 from spectral_reach.jacobian.vjp import Gradient
+from spectral_reach.measured.extent import Extent
 from spectral_reach.measured.losses import is_own
 from spectral_reach.measured.memory_use import memory_in_use
 from spectral_reach.measured.micro_batches import MicroBatches
@@ -42,8 +43,6 @@ _NOISE_UNITS = 8
 """Units whose products tell the errors where the caller names no number: each costs a pass or more of its own."""
 _BY_UNIT = 1.5
 """Several units at a time are told apart by layer rules, which keep products of activations beside these."""
-_BUDGET = 2**28
-"""Of batched products, as ``sr.decompose`` has it by itself."""
 _IN_TRIAL = 3
 """Units of a pass in which layer rules are tried out beside that of the micro-batch."""
 _IN_FLOAT64 = 2**26
@@ -89,6 +88,114 @@ class MemoryPlan:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What a measurement needs, in bytes on the model's device, of which a limit makes a plan.
+
+    Attributes:
+        in_use, of_batch, of_unit: as in ``MemoryPlan``.
+        of_trace: what of ``of_batch`` is for chi_net, so that its batched products may take it.
+        of_several: beside several units at a time, for probes over all of them where layer rules do not hold.
+        of_sum: a sum of gradients.
+        of_products: gradients of all units that are multiplied with each other.
+        most: units at a time that there are, one under activation checkpointing.
+        memory_budget: of the caller, for batched products.
+        elsewhere: sums of gradients are off-loaded.
+    """
+
+    in_use: int
+    of_batch: int
+    of_trace: int
+    of_several: int
+    of_unit: int
+    of_sum: int
+    of_products: int
+    most: int
+    memory_budget: int
+    elsewhere: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        estimator: str,
+        options: EstimatorOptions,
+        *,
+        of_unit: int,
+        extents: Sequence[Extent],
+        checkpointed: bool,
+        elsewhere: bool,
+        in_use: int,
+    ) -> Needs:
+        """Of one batch, or of the two of a pair.
+
+        Args:
+            model: on any device, the meta device too.
+            parameters: theta.
+            estimator, options: of the measurement.
+            of_unit: what a forward pass of one unit keeps, and ``outputs_a_unit`` tensors of the size of its outputs.
+            extents: of the batches.
+            checkpointed: activation checkpointing is on.
+            elsewhere: sums of gradients are off-loaded.
+            in_use: bytes, weights included.
+        """
+        of_sum = _bytes_of_sum(parameters)
+        of_probes = 0 if elsewhere else options.probes * of_sum
+        of_trace = max(_of_trace(model, each, estimator, options, of_sum, of_probes) for each in extents)
+        sums = 0 if elsewhere else (1 if len(extents) == 1 else 4) * of_sum
+        largest = max(_bytes_of_sum([p]) for p in parameters)
+        multiplied = noise_units_of(extents[0].n_units, options) if len(extents) == 1 and not elsewhere else 0
+        return cls(
+            in_use=in_use,
+            of_batch=sums + _COPIES * largest + min(4 * largest, _IN_FLOAT64) + of_trace,
+            of_trace=of_trace,
+            of_several=of_probes if estimator == "auto" else 0,
+            of_unit=of_unit,
+            of_sum=of_sum,
+            of_products=multiplied * of_sum,
+            most=1 if checkpointed else max(each.n_units for each in extents),
+            memory_budget=options.memory_budget,
+            elsewhere=elsewhere,
+        )
+
+    @property
+    def least(self) -> MemoryPlan:
+        """With the least memory that is accepted."""
+        return self._with(micro_batch=1, room=self.of_products // _MOST_PASSES, memory_budget=1)
+
+    def within(self, max_memory: int) -> MemoryPlan:
+        """As many units at a time as fit. Where nothing does, ``least``, whose peak is above the limit."""
+        left = int((max_memory - self.in_use) / _MARGIN) - self.of_batch
+        if left < self.of_unit + self.of_products // _MOST_PASSES:
+            return self.least
+        fits = (n for n in range(self.most, 1, -1) if _of_units(n, self.of_unit) + self.of_several <= left)
+        size = next(fits, 1)
+        return self._with(
+            micro_batch=size,
+            room=min(self.of_products, left - self.of_unit),
+            memory_budget=max(1, min(self.memory_budget, left + self.of_trace - _of_units(size, self.of_unit))),
+        )
+
+    def without_limit(self, micro_batch: int | None) -> MemoryPlan:
+        """So many units at a time, or the whole batch at once."""
+        return self._with(
+            micro_batch=self.most if micro_batch is None else min(micro_batch, self.most),
+            room=0 if micro_batch is None else min(self.of_products, max(self.memory_budget, 2 * self.of_sum)),
+            memory_budget=self.memory_budget,
+        )
+
+    def _with(self, *, micro_batch: int, room: int, memory_budget: int) -> MemoryPlan:
+        return MemoryPlan(
+            in_use=self.in_use,
+            of_batch=self.of_batch,
+            of_unit=self.of_unit,
+            micro_batch=micro_batch,
+            room=None if self.elsewhere else room,
+            memory_budget=memory_budget,
+        )
+
+
 def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, options: EstimatorOptions) -> MemoryPlan:
     """As many units at a time as fit.
 
@@ -104,88 +211,27 @@ def plan(batches: Mapping[str, MicroBatches], max_memory: int, estimator: str, o
     first = next(iter(batches.values()))
     parameters = list(first.parameters.values())
     device = parameters[0].device
-    elsewhere = options.offload and device.type != "cpu"
-    shape = [(batch.extent.n_outputs, n_directions(batch.extent, options)) for batch in batches.values()]
-    of_trace = max(
-        _of_trace(first.model, parameters, *each, estimator, options.probes, elsewhere=elsewhere) for each in shape
+    tensors = outputs_a_unit(own_loss=is_own(first.loss))
+    needs = Needs.of(
+        first.model,
+        parameters,
+        estimator,
+        options,
+        of_unit=max(batch.bytes_of_unit(tensors) for batch in batches.values()),
+        extents=[batch.extent for batch in batches.values()],
+        checkpointed=first.checkpointed,
+        elsewhere=options.offload and device.type != "cpu",
+        in_use=memory_in_use(device),
     )
-    of_batch = _of_batch(parameters, is_pair=len(batches) > 1, elsewhere=elsewhere) + of_trace
-    # Several units that layer rules cannot tell apart: ``auto`` takes probes over all of them.
-    of_several = options.probes * _bytes_of_sum(parameters) if estimator == "auto" and not elsewhere else 0
-    own = is_own(first.loss)
-    of_unit = max(batch.bytes_of_unit(outputs_a_unit(own_loss=own)) for batch in batches.values())
-    in_use = memory_in_use(device)
-    left = int((max_memory - in_use) / _MARGIN) - of_batch
-    room = 0
-    if len(batches) == 1 and not elsewhere:
-        room = noise_units_of(first.extent.n_units, options) * _bytes_of_sum(parameters)
-    least_room = room // _MOST_PASSES
-    if left < of_unit + least_room:
-        least = MemoryPlan(
-            in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=1, room=least_room, memory_budget=1
-        )
+    found = needs.within(max_memory)
+    if found.peak > max_memory:
         raise ValueError(
-            f"max_memory is {told(max_memory)}, and one unit of {' and '.join(map(repr, batches))} takes {least}; "
-            f"expected {told(least.peak)} or more: allow more, take shorter units, "
+            f"max_memory is {told(max_memory)}, and one unit of {' and '.join(map(repr, batches))} takes {found}; "
+            f"expected {told(found.peak)} or more: allow more, take shorter units, "
             + ("measure in half precision" if first.checkpointed else "checkpointing=True")
             + (", or offload=True" if not options.offload and device.type != "cpu" else "")
         )
-    most = 1 if first.checkpointed else max(batch.extent.n_units for batch in batches.values())
-    size = _most_units(most, of_unit, left - of_several)
-    return MemoryPlan(
-        in_use=in_use,
-        of_batch=of_batch,
-        of_unit=of_unit,
-        micro_batch=size,
-        room=None if elsewhere else min(room, left - of_unit),
-        memory_budget=max(1, min(options.memory_budget, left + of_trace - _of_units(size, of_unit))),
-    )
-
-
-def foreseen(
-    model: nn.Module,
-    parameters: list[nn.Parameter],
-    *,
-    of_unit: int,
-    n_units: int,
-    n_outputs: int,
-    n_samples: int,
-    estimator: str,
-    probes: int,
-    micro_batch: int | None,
-    max_memory: int | None,
-    is_pair: bool,
-    elsewhere: bool,
-    in_use: int,
-) -> MemoryPlan:
-    """The same before the model is there: from its outline and a count of ``of_unit`` bytes on the meta device.
-
-    Args:
-        model: on any device.
-        parameters: theta.
-        of_unit: what a forward pass of one unit keeps, and ``outputs_a_unit`` tensors of the size of its outputs.
-        n_units: of the largest batch.
-        n_outputs, n_samples: K, and the largest N.
-        estimator, probes, micro_batch, max_memory: as in ``sr.decompose``. Where one unit is too much for
-            ``max_memory``, the ``peak`` is above it.
-        is_pair: two batches are measured together.
-        elsewhere: sums of gradients are off-loaded.
-        in_use: bytes, weights included.
-    """
-    directions = n_samples * n_outputs
-    of_trace = _of_trace(model, parameters, n_outputs, directions, estimator, probes, elsewhere=elsewhere)
-    of_batch = _of_batch(parameters, is_pair=is_pair, elsewhere=elsewhere) + of_trace
-    size = n_units if micro_batch is None else min(micro_batch, n_units)
-    whole = _bytes_of_sum(parameters)
-    room = 0 if is_pair or elsewhere else min(n_units * whole, max(_BUDGET, 2 * whole))
-    if max_memory is not None:
-        left = int((max_memory - in_use) / _MARGIN) - of_batch
-        if micro_batch is None:
-            size = _most_units(n_units, of_unit, left)
-        room = max(0, min(room, left - of_unit))
-    return MemoryPlan(
-        in_use=in_use, of_batch=of_batch, of_unit=of_unit, micro_batch=size, room=room, memory_budget=_BUDGET
-    )
+    return found
 
 
 def outputs_a_unit(*, own_loss: bool) -> int:
@@ -210,25 +256,17 @@ def default_room(gradient: Gradient, budget: int) -> int:
 
 
 def _of_trace(
-    model: nn.Module,
-    parameters: list[nn.Parameter],
-    n_outputs: int,
-    directions: int,
-    estimator: str,
-    probes: int,
-    *,
-    elsewhere: bool,
+    model: nn.Module, extent: Extent, estimator: str, options: EstimatorOptions, of_sum: int, of_probes: int
 ) -> int:
     """What chi_net takes at the least beside the passes."""
-    of_sum = _bytes_of_sum(parameters)
     if estimator == ProbesOverBatch.name:
-        return 0 if elsewhere else probes * of_sum
-    if estimator == Exact.name or (estimator == "auto" and directions <= AUTO_DIRECTIONS):
+        return of_probes
+    if estimator == Exact.name or (estimator == "auto" and n_directions(extent, options) <= AUTO_DIRECTIONS):
         return _OF_DIRECTION * of_sum
     # Probes of a hidden state h take the eigenvectors of a K x D readout, and its weight in float32.
     found = [0]
     for weight in model.parameters():
-        if weight.ndim == 2 and n_outputs in weight.shape:
+        if weight.ndim == 2 and extent.n_outputs in weight.shape:
             copied = 0 if weight.requires_grad else _bytes_of_sum([weight])  # else among those of the largest parameter
             found.append(copied + _OF_HIDDEN * 8 * min(weight.shape) ** 2)
     return max(found)
@@ -239,11 +277,6 @@ def _of_units(size: int, of_unit: int) -> int:
     return of_unit if size == 1 else int(_BY_UNIT * of_unit * (size + _IN_TRIAL))
 
 
-def _most_units(most: int, of_unit: int, left: int) -> int:
-    """How many at a time there is memory for, one at the least."""
-    return next((size for size in range(most, 1, -1) if _of_units(size, of_unit) <= left), 1)
-
-
 def told(amount: int) -> str:
     """Bytes in a unit that suits them."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
@@ -252,11 +285,5 @@ def told(amount: int) -> str:
     return f"{amount / 2**10:.3g} KiB"
 
 
-def _of_batch(parameters: list[nn.Parameter], *, is_pair: bool, elsewhere: bool) -> int:
-    sums = 0 if elsewhere else (4 if is_pair else 1) * _bytes_of_sum(parameters)
-    largest = max(_bytes_of_sum([p]) for p in parameters)
-    return sums + _COPIES * largest + min(4 * largest, _IN_FLOAT64)
-
-
-def _bytes_of_sum(parameters: list[nn.Parameter]) -> int:
+def _bytes_of_sum(parameters: Sequence[nn.Parameter]) -> int:
     return sum(p.numel() * torch.promote_types(p.dtype, torch.float32).itemsize for p in parameters)
