@@ -114,6 +114,8 @@ def test_as_many_units_as_fit(tmp_path: Path) -> None:
         fitting = expected(planned(tmp_path, batch, max_memory=limit))
         assert fitting.micro_batch == 5
         assert fitting.peak <= limit
+        assert expected(planned(tmp_path, batch, max_memory=limit, micro_batch=2)).micro_batch == 2
+        assert expected(planned(tmp_path, batch, max_memory=limit, micro_batch=9)).peak > limit
         assert expected(planned(tmp_path, batch, max_memory=1)).peak > 1
 
 

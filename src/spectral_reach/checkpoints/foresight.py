@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,12 +48,12 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
     batches = [named.batch for named in plan.batches.by_name.values()]
     try:
         own_loss = request.loss in ("model", "cross_entropy", "mse")
-        found = [_of_unit(outline, batch, checkpointed=checkpointed, own_loss=own_loss) for batch in batches]
+        of_units = [_of_unit(outline, batch, checkpointed=checkpointed, own_loss=own_loss) for batch in batches]
     except Exception:  # what models raise that look at values, of which there are none
         return None
     device = request.load.place
     weights = sum(t.numel() * t.itemsize for t in (*outline.parameters(), *outline.buffers()))
-    n_outputs = max(K for _, K in found)
+    n_outputs = max(K for _, K in of_units)
     samples = [_samples_of_units(batch) for batch in batches]
     largest = max(samples, key=lambda each: int(each.sum()))
     needs = Needs.of(
@@ -66,7 +67,7 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
             memory_budget=2**28,  # as sr.decompose has it by itself
             noise_units=request.noise_units,
         ),
-        of_unit=max(bytes_ for bytes_, _ in found),
+        of_unit=max(bytes_ for bytes_, _ in of_units),
         extents=[Extent(samples_of_unit=largest, n_outputs=n_outputs)] * (2 if request.pairs else 1),
         checkpointed=checkpointed and (request.max_memory is not None or request.units_at_a_time is not None),
         elsewhere=request.offload and device.type != "cpu",
@@ -74,7 +75,8 @@ def expected_memory(plan: Plan, outline: PreTrainedModel) -> MemoryPlan | None:
     )
     if request.max_memory is None:
         return needs.without_limit(request.units_at_a_time)
-    return needs.within(request.max_memory)
+    found = needs.within(request.max_memory)
+    return found if request.micro_batch is None else replace(found, micro_batch=request.micro_batch)
 
 
 def _of_unit(outline: PreTrainedModel, batch: Any, *, checkpointed: bool, own_loss: bool) -> tuple[int, int]:
